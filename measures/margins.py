@@ -1,0 +1,40 @@
+"""Margins: how far the true class is ahead, in logits or in probabilities."""
+
+from __future__ import annotations
+
+import torch
+
+from measures.engine.context import Context, On
+from measures.engine.measure import Undefined
+
+
+def logit_margin(context: Context, *, on: On, percentile: int) -> float:
+    """A percentile of the margin z_y - max_{j≠y} z_j, signed: negative where models err.
+    Jiang et al., ICLR 2020, whose margin is the 10th percentile.
+    """
+    return float(torch.quantile(context.on(on).margins.double(), percentile / 100))
+
+
+def inverse_margin(context: Context, *, on: On, percentile: int = 10) -> float:
+    """1/γ², where γ is the 10th percentile of the margin z_y - max_{j≠y} z_j.
+    Jiang et al., ICLR 2020; Dziugaite et al., NeurIPS 2020, eq. 22.
+
+    Undefined for γ <= 0, which on adversarial examples is every model with less than 90 %
+    robust train accuracy: 1/γ² would rank a margin of -1 like one of +1. ``margin_p10`` is the
+    same quantity without that hole.
+    """
+    margin = logit_margin(context, on=on, percentile=percentile)
+    if margin <= 0:
+        raise Undefined(f"percentile {percentile} of the margin is not positive ({margin:.3g})")
+    return margin**-2
+
+
+def prob_margin(context: Context, *, on: On) -> float:
+    """Mean of p_y - max_{j≠y} p_j, in [-1, 1].
+    Kim et al., NeurIPS 2023 ("prob_margin"); two classes: mean of tanh((z_y - z_j)/2).
+    """
+    data = context.on(on)
+    logits = data.logits.double()
+    true = torch.nn.functional.one_hot(data.labels, logits.shape[1]).bool()
+    p = logits.softmax(dim=1)
+    return float((p[true] - p.masked_fill(true, 0).amax(dim=1)).mean())
