@@ -1,0 +1,139 @@
+"""The only module that uses the W&B client for runs: opens, continues and closes one.
+
+Used inside the recorder process and by ``sync``; never imported by a process that trains.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from sweep.tracking.content import RunContent, loggable
+from sweep.tracking.server import Server
+from sweep.tracking.settings import TrackingSettings, default_entity
+
+
+class OpenRun:
+    """One W&B run that takes epochs. Steps are epochs, so a repeated one cannot appear twice."""
+
+    def __init__(
+        self,
+        content: RunContent,
+        settings: TrackingSettings,
+        folder: Path,
+        *,
+        online: bool,
+        epochs_there: int | None = None,
+    ) -> None:
+        """Start the run, or continue it where the service has it already.
+
+        ``epochs_there``: the last epoch that the service has; None: ask it.
+
+        Raises:
+            Exception: whatever the client raises; the caller decides what a failure means.
+        """
+        self.online = online
+        entity = settings.entity or default_entity()
+        if online and epochs_there is None:
+            remote = Server(settings).runs([content.model_id]).get(content.model_id)
+            epochs_there = remote.last_epoch if remote else 0
+        if not online:
+            remove_offline(folder, content.model_id)
+        self.run = wandb.init(
+            id=content.model_id,
+            name=content.model_id,
+            project=settings.project,
+            entity=entity,
+            group=content.study,
+            job_type="model",
+            tags=content.tags,
+            config=content.config,
+            resume="allow",
+            reinit="create_new",
+            settings=client_settings(settings, folder, online=online),
+        )
+        self.content = content
+        self.run_folder = Path(self.run.settings.sync_dir)
+        # A service that reports its own last step knows best: what it has is never sent again.
+        self.last_epoch = max(epochs_there or 0, self.run.starting_step - 1)
+        self.run.define_metric("epoch")
+        self.run.define_metric("*", step_metric="epoch")
+
+    def log(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Send the epochs that are not there yet."""
+        for record in records:
+            if record["epoch"] > self.last_epoch:
+                self.run.log(loggable(record), step=record["epoch"])
+                self.last_epoch = record["epoch"]
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary and close the run; its local files go where they are of no more use.
+
+        Raises:
+            TimeoutError: the service did not take everything in time.
+        """
+        links = {"link/sibling": self._sibling(), "link/slurm_job": slurm_job()}
+        self.run.summary.update({**summary, **{k: v for k, v in links.items() if v is not None}})
+        self.run.finish(exit_code=1 if summary.get("status", "done") != "done" else 0)
+        self._tidy()
+
+    def interrupt(self) -> None:
+        """Close the run as one that will go on later: the job was asked to stop."""
+        self.run.mark_preempting()
+        self.run.finish(exit_code=1)
+        self._tidy()
+
+    def _sibling(self) -> str | None:
+        """Address of the other checkpoint of the same training."""
+        url = self.run.url if self.online else None
+        return url.replace(self.content.model_id, self.content.sibling) if url else None
+
+    def _tidy(self) -> None:
+        """Inodes count on clusters: keep the one file that `wandb sync` reads, or nothing."""
+        if self.online:
+            shutil.rmtree(self.run_folder, ignore_errors=True)
+            return
+        for path in self.run_folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def client_settings(settings: TrackingSettings, folder: Path, *, online: bool) -> wandb.Settings:
+    """The client with all switched off that is not the run itself."""
+    return wandb.Settings(
+        mode="online" if online else "offline",
+        root_dir=str(folder.parent),
+        init_timeout=settings.init_timeout_s,
+        finish_timeout=settings.finish_timeout_s,
+        finish_timeout_raises=True,
+        console="off",
+        silent=True,
+        symlink=False,
+        disable_code=True,
+        save_code=False,
+        disable_git=True,
+        disable_job_creation=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_disable_viewer=True,
+        x_save_requirements=False,
+        x_skip_transaction_log=online,  # the history on our own disk is the log
+    )
+
+
+def remove_offline(folder: Path, model_id: str) -> None:
+    """Delete a model's earlier offline folders: each new one is complete in itself."""
+    for path in folder.glob(f"offline-run-*-{model_id}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def slurm_job() -> str | None:
+    """This Slurm job as ``sacct -j`` takes it; None outside Slurm."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")

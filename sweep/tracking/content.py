@@ -1,0 +1,139 @@
+"""What a model's W&B run contains: pure functions from its row and its history.
+
+Live logging, ``sync`` and the tests all use these, so that a run is the same whichever way it
+came to be. Names are the column names of ``models.parquet``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+MAX_TAG = 64  # characters; W&B refuses longer ones
+OK = "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContent:
+    """Everything of a run but its history. ``summary`` is empty while the model is in training."""
+
+    model_id: str
+    study: str
+    sibling: str
+    tags: list[str]
+    config: dict[str, Any]
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def to_plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.summary.get("status", OK) != OK)
+
+
+def run_content(
+    *,
+    study: str,
+    model_id: str,
+    training_id: str,
+    axes: Mapping[str, Any],
+    config: Mapping[str, Any],
+    row: Mapping[str, Any] | None = None,
+) -> RunContent:
+    """The run of one model. Axes win over equally named keys of ``config``."""
+    checkpoint = model_id.removeprefix(f"{training_id}-")
+    identity = {"training_id": training_id, "checkpoint": checkpoint, "study": study}
+    return RunContent(
+        model_id=model_id,
+        study=study,
+        sibling=f"{training_id}-{'best' if checkpoint == 'last' else 'last'}",
+        tags=tags(study, axes),
+        config={**config, **axes, **identity},
+        summary=summary(row) if row is not None else {},
+    )
+
+
+def tags(study: str, axes: Mapping[str, Any]) -> list[str]:
+    """``axis=level`` for each axis that applies, and the study. In a fixed order."""
+    words = [f"{axis}={_word(level)}" for axis, level in axes.items() if level is not None]
+    return [tag[:MAX_TAG] for tag in (f"study={study}", *words)]
+
+
+def summary(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row under the column names of the table. Undefined values and absent notes are None."""
+    measures = row.get("measures", {})
+    return {
+        "model_id": row["model_id"],
+        "training_id": row["training_id"],
+        "row_digest": row.get("row_digest"),
+        "status": row["status"],
+        "reason": row.get("reason"),
+        "num_classes": row.get("num_classes"),
+        **{name: result["value"] for name, result in row.get("metrics", {}).items()},
+        **{f"measure/{name}": result["value"] for name, result in measures.items()},
+        **{f"measure/{name}.se": result.get("se") for name, result in measures.items()},
+        **{f"measure/{name}.reason": result.get("reason") for name, result in measures.items()},
+        **_flat("cost", row.get("costs", {})),
+        **_flat("provenance", row.get("provenance", {})),
+    }
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The epochs of ``history.jsonl``, in order; empty if there is none. A torn end is left out.
+
+    Raises:
+        ValueError: a line in the middle is damaged, or the epochs do not rise.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    *lines, _torn = text.split("\n")
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            epoch = record["epoch"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path}, line {number} is damaged") from None
+        if records and epoch <= records[-1]["epoch"]:
+            raise ValueError(f"{path}, line {number}: epoch {epoch} comes twice or out of order")
+        records.append(record)
+    return records
+
+
+def loggable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A history record without what W&B could not draw: nulls and nested values."""
+    return {k: v for k, v in values.items() if isinstance(v, bool | int | float | str)}
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether a value came back from W&B as it was sent: JSON makes 1.0 to 1 and NaN to a word."""
+    if isinstance(ours, float) and not math.isfinite(ours):
+        return theirs in (
+            str(ours),
+            {math.inf: "Infinity", -math.inf: "-Infinity"}.get(ours, "NaN"),
+        )
+    if isinstance(ours, bool) or isinstance(theirs, bool):
+        return ours is theirs
+    return bool(ours == theirs)
+
+
+_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}/{name}"
+        flat |= _flat(key, value) if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+def _word(level: Any) -> str:
+    return str(level).lower() if isinstance(level, bool) else str(level)
