@@ -1,0 +1,43 @@
+# Everything sets itself up: a virtual environment in .venv, the pinned packages, then the command.
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+RUN = .venv/bin/python
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/demo
+	$(RUN) launch.py -m study=demo
+
+test: .venv/test
+	$(RUN) -m pytest
+
+lint: .venv/lint
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/test
+	$(RUN) -m tests.benchmarks
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# torch and torchvision go first and together, so that their builds fit each other
+.venv/demo: .venv/python pyproject.toml constraints.txt
+	$(PIP) torch torchvision
+	$(PIP) -e .
+	touch $@
+
+.venv/test: .venv/demo
+	$(PIP) -e '.[test]'
+	$(PIP) --no-deps torchattacks  # it asks for a version of requests from 2020
+	touch $@
+
+.venv/lint: .venv/test
+	$(PIP) -e '.[lint,dashboards]'
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,78 @@
+"""What launch.py does: one setting, or a study handed to a launcher."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from sweep import compose, dispatch, manifest, task
+from sweep.console import console, errors, show_row, user_errors
+from sweep.plan import Plan, plan, plan_one
+from sweep.result import show_result
+from sweep.store import Store
+from sweep.worker import StopFlag
+
+EXIT = {"done": 0, "running": 0, "interrupted": 130}
+
+
+def check(arguments: Sequence[str]) -> None:
+    """Report a misspelt option or choice in one line before Hydra composes anything."""
+    overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
+    with user_errors():
+        compose.check(overrides)
+
+
+def run_one(config: DictConfig) -> int:
+    """Train, evaluate and measure what one composed configuration describes; print its row(s).
+
+    Also the task of other launchers of Hydra, which call it once per training of a study.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    with user_errors():
+        store = Store(compose.results_dir(plain))
+        job = plan_one({str(k): v for k, v in plain.items()}, store)
+        store.check_writable()
+        task.resolve_device(job.runtime.device)
+        manifest.append(store, job.study, [job])
+        task.prepare([job], store)
+    stop = StopFlag()
+    stop.listen()
+
+    def on_epoch(record: dict[str, Any]) -> None:
+        numbers = [f"{k} {v:.3g}" for k, v in record.items() if isinstance(v, float)]
+        console.print(f"epoch {record['epoch']}/{job.spec.recipe.epochs}  " + "  ".join(numbers))
+
+    report = task.run(job, store, should_stop=stop, on_epoch=on_epoch)
+    for row in report.rows:
+        show_row(row)
+    if report.outcome not in ("done",):
+        log = store.training(job.training_id)
+        errors.print(f"{report.outcome}: {report.reason} ({log})", markup=False)
+    return EXIT.get(report.outcome, 1)
+
+
+def run_study(
+    overrides: Sequence[str],
+    launcher: Mapping[str, Any],
+    elsewhere: Callable[[list[list[str]]], Any],
+) -> None:
+    """Plan a study and run it by the chosen launcher; exits the process with its status."""
+    with user_errors():
+        planned = plan(overrides)
+        kind = launcher.get("kind")
+        if kind == "local":
+            status = dispatch.run_local(planned, launcher)
+        elif kind == "slurm":
+            status = dispatch.run_slurm(planned, launcher)
+        else:
+            status = dispatch.run_elsewhere(planned, elsewhere)
+        if kind != "slurm":
+            show_result(planned.store, planned.study)
+    sys.exit(status)
+
+
+__all__ = ["Plan", "check", "run_one", "run_study"]

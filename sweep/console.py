@@ -1,0 +1,129 @@
+"""What a person sees in the terminal: errors in one line, progress, rows, failures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from defenses.datasets import DataCorrupt, DataMissing
+from sweep.estimate import relative_cost
+from sweep.plan import Plan
+from sweep.setting import Job
+from sweep.store import Row
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+USER_ERROR = 2
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn a user's mistake into one line on stderr and exit status 2.
+
+    ``ValueError`` is how the project says that something given to it is wrong. With
+    ``HYDRA_FULL_ERROR=1`` the whole trace is shown, as Hydra does.
+    """
+    try:
+        yield
+    except (ValueError, DataMissing, DataCorrupt, PermissionError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        message = " ".join(str(error).split())
+        errors.print("[red]error:[/red]", end=" ")
+        errors.print(message, markup=False)
+        sys.exit(USER_ERROR)
+
+
+@contextmanager
+def follow(
+    plan: Plan, selected: Sequence[int], numbers: Sequence[int]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Progress of the selected jobs, weighted by their cost, fed with the workers' events."""
+    jobs = {numbers[i]: plan.jobs[i] for i in selected}
+    cost = {number: relative_cost(job) for number, job in jobs.items()}
+    share = dict.fromkeys(jobs, 0.0)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[finished]}/{task.fields[all]} trainings"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    printed = [time.monotonic()]
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        line = bar.add_task(
+            plan.study, total=sum(cost.values()), finished=0, all=len(selected)
+        )
+
+        def on_event(event: dict[str, Any]) -> None:
+            number = event["task"]
+            if event["event"] == "epoch":
+                # the last tenth is for evaluation and measures
+                share[number] = 0.9 * event["epoch"] / jobs[number].spec.recipe.epochs
+            else:
+                share[number] = 1.0
+            done = sum(cost[n] * share[n] for n in share)
+            finished = sum(s == 1.0 for s in share.values())
+            bar.update(line, completed=done, finished=finished)
+            if not console.is_terminal and time.monotonic() - printed[0] > 15:
+                printed[0] = time.monotonic()
+                percent = 100 * done / sum(cost.values())
+                console.print(f"  {percent:3.0f} %, {finished}/{len(selected)} trainings")
+
+        yield on_event
+
+
+def show_failures(bad: Sequence[Mapping[str, Any]], jobs: Mapping[int, Job], plan: Plan) -> None:
+    """All tasks that did not end well, grouped by reason, with the log of one of each group."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for end in bad:
+        groups.setdefault((end["outcome"], end["reason"] or ""), []).append(end)
+    for (outcome, reason), ends in groups.items():
+        log = plan.store.training(jobs[ends[0]["task"]].training_id) / "log.txt"
+        errors.print(f"[red]{len(ends)} {outcome}[/red]:", end=" ")
+        errors.print(f"{reason}; see {log}", markup=False)
+
+
+def show_row(row: Row) -> None:
+    """One model: its axes, accuracies and measures."""
+    table = Table(title=row["model_id"], show_header=False, box=None, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row("status", row["status"], row["reason"] or "")
+    for name, value in row["axes"].items():
+        table.add_row(name, "-" if value is None else _text(value), "")
+    for name, metric in row["metrics"].items():
+        table.add_row(name, _text(metric["value"]), "")
+    for name, result in row["measures"].items():
+        note = result["reason"] or (f"± {result['se']:.2g}" if result["se"] is not None else "")
+        value = "undefined" if result["value"] is None else _text(result["value"])
+        table.add_row(f"measure/{name}", value, note)
+    for name in ("train_seconds", "evaluate_seconds"):
+        if name in row["costs"]:
+            table.add_row(name, f"{row['costs'][name]:.2f}", "")
+    console.print(table)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+__all__ = ["MofNCompleteColumn", "console", "errors", "follow", "show_failures", "show_row"]

@@ -1,0 +1,129 @@
+"""Hand a plan to machines: to workers here, to Slurm, or to another launcher of Hydra."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sweep import manifest, task
+from sweep.console import console, follow, show_failures
+from sweep.convert import to_dataclass
+from sweep.estimate import relative_cost
+from sweep.plan import Plan, Progress, progress
+from sweep.pool import Pool
+from sweep.store import FINAL, STATUSES, Status
+
+Resume = Literal["all", "failed", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOptions:
+    """Options of ``hydra/launcher=local``. ``processes``: None: one per core."""
+
+    kind: Literal["local"] = "local"
+    processes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(f"hydra.launcher.processes={self.processes} must be at least 1")
+
+
+def select(plan: Plan, state: Progress) -> list[int]:
+    """Indices of the plan's jobs to run now, by ``resume=all|failed|missing``."""
+    resume = plan.config["resume"]
+    if resume not in ("all", "failed", "missing"):
+        raise ValueError(f"resume={resume!r} is not valid; choose one of: all, failed, missing")
+    wanted: set[Status] = {
+        "all": set(STATUSES) - set(FINAL),
+        "failed": {"failed", "oom"},
+        "missing": {"missing"},
+    }[resume]  # type: ignore[assignment]
+    return [
+        index
+        for index in state.todo
+        if any(
+            state.status[plan.jobs[index].model_id(c)] in wanted
+            for c in plan.jobs[index].checkpoints
+        )
+    ]
+
+
+def require_files(plan: Plan) -> None:
+    """Refuse to submit what could only fail. Raises ``ValueError`` with what is missing."""
+    if plan.missing_files:
+        raise ValueError("; ".join(plan.missing_files))
+
+
+def run_local(plan: Plan, options: Mapping[str, Any]) -> int:
+    """Run what is left of a plan in worker processes here and wait; returns the exit status."""
+    local = to_dataclass(LocalOptions, options, "hydra.launcher")
+    require_files(plan)
+    plan.store.check_writable()
+    numbers = manifest.append(plan.store, plan.study, plan.jobs)
+    state = progress(plan.jobs, plan.store)
+    selected = select(plan, state)
+    announce(plan, state, selected)
+    if not selected:
+        return 0
+    selected.sort(key=lambda i: relative_cost(plan.jobs[i]), reverse=True)  # no long task last
+    task.prepare([plan.jobs[i] for i in selected], plan.store)
+    threads = plan.jobs[0].runtime.torch_threads
+    processes = local.processes or max(1, (os.cpu_count() or 1) // threads)
+    started = time.monotonic()
+    with follow(plan, selected, numbers) as on_event:
+        pool = Pool(
+            plan.store.study(plan.study) / "manifest.jsonl",
+            plan.store.root,
+            min(processes, len(selected)),
+            on_event,
+            threads,
+        )
+        ends = pool.run([numbers[i] for i in selected])
+    by_number = {numbers[i]: plan.jobs[i] for i in selected}
+    for end in ends:
+        if end["outcome"] == "died":
+            task.record_death(by_number[end["task"]], plan.store, end["reason"])
+    bad = [e for e in ends if e["outcome"] not in ("done", "running")]
+    console.print(f"{len(ends) - len(bad)} trainings done in {time.monotonic() - started:.0f} s")
+    if bad:
+        show_failures(bad, by_number, plan)
+    if pool.stopped:
+        console.print("stopped: the same command goes on where this one ended")
+        return 130
+    return 1 if bad else 0
+
+
+def run_elsewhere(plan: Plan, launch: Any) -> int:
+    """Give each training to another launcher of Hydra, as one override list that runs it all."""
+    require_files(plan)
+    plan.store.check_writable()
+    manifest.append(plan.store, plan.study, plan.jobs)
+    state = progress(plan.jobs, plan.store)
+    selected = select(plan, state)
+    announce(plan, state, selected)
+    if selected:
+        task.prepare([plan.jobs[i] for i in selected], plan.store)
+        launch([list(plan.overrides[i]) for i in selected])
+    after = progress(plan.jobs, plan.store).counts()
+    return 0 if sum(after.get(s, 0) for s in FINAL) == plan.models else 1
+
+
+def announce(plan: Plan, state: Progress, selected: Sequence[int]) -> None:
+    """Say what there is, what is there already, and what is going to be done."""
+    console.print(f"study [bold]{plan.study}[/bold]: {plan.headline()}")
+    for rule, count in plan.merged.items():
+        console.print(f"  {count} settings merged: {rule}")
+    counts = state.counts()
+    console.print("  " + ", ".join(f"{counts[s]} {s}" for s in STATUSES if s in counts))
+    if not selected:
+        console.print("nothing to do: everything is there already")
+        return
+    measuring = sum(i in state.measure_only for i in selected)
+    training = len(selected) - measuring
+    parts = [f"{training} to train"] * bool(training) + [f"{measuring} to measure"] * bool(
+        measuring
+    )
+    console.print(f"running {' and '.join(parts)}")

@@ -1,0 +1,290 @@
+"""From a grid to trainings: validity rules, equal configurations merged, what is left to do.
+
+Pure: nothing is written and nothing is submitted.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from defenses import datasets
+from defenses.spec import DatasetSpec, Threat, TrainingSpec, require_choice
+from sweep import compose, steps
+from sweep.convert import to_dataclass
+from sweep.setting import (
+    Checkpoint,
+    Evaluation,
+    Job,
+    Measuring,
+    Runtime,
+    digest,
+    identity,
+    model_axes,
+    select_measures,
+    training_spec,
+)
+from sweep.store import FINAL, Status, Store
+from sweep.tracking import TrackingSettings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every model a study wants, merged into as few trainings as possible."""
+
+    study: str
+    axes: dict[str, list[Any]]
+    jobs: tuple[Job, ...]
+    overrides: tuple[tuple[str, ...], ...]  # per job: what composes it, for other launchers
+    merged: dict[str, int]  # rule -> settings it merged into another one
+    missing_files: tuple[str, ...]
+    store: Store
+    config: dict[str, Any]
+
+    @property
+    def models(self) -> int:
+        return sum(len(job.checkpoints) for job in self.jobs)
+
+    def headline(self) -> str:
+        return f"{self.models} models from {len(self.jobs)} trainings"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What stands on disk of a plan's models, and which jobs still have something to do."""
+
+    status: dict[str, Status]  # per model
+    todo: tuple[int, ...]  # indices of jobs to run
+    measure_only: frozenset[int]  # those of them whose training is finished
+
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(self.status.values()))
+
+
+def plan(overrides: Sequence[str]) -> Plan:
+    """Compose and validate every setting that the overrides (``study=...`` among them) describe.
+
+    Raises:
+        ValueError: an unknown name, a value out of range; the first bad setting is described
+            and the number of bad ones is said.
+    """
+    with compose.hydra_context():
+        grid = compose.grid(overrides)
+        settings = list(grid.settings())
+    store = Store(compose.results_dir(grid.base))
+    study = _study_name(grid)
+    describe = _describer(store.datasets)
+    measuring = _cached_by_text(select_measures)
+
+    trainings: dict[str, Job] = {}
+    lines: dict[str, list[str]] = {}
+    merged: Counter[str] = Counter()
+    missing: dict[str, None] = {}
+    errors: list[str] = []
+    for levels, config in settings:
+        try:
+            spec = training_spec(config)
+            wanted = measuring({k: config[k] for k in ("measures", "measure_sets", "measuring")})
+        except ValueError as error:
+            errors.append(str(error))
+            continue
+        known = describe(spec.dataset, spec.extra_data)
+        if known.missing:
+            missing[known.missing] = None
+        key = digest(identity(spec, known.fingerprint))[:16]
+        checkpoint: Checkpoint = "best" if config["early_stopping"] else "last"
+        axes = dict(zip(grid.axes, levels, strict=True))
+        if "steps" in axes:
+            axes["steps"] = spec.steps
+        job = trainings.get(key)
+        if job is None:
+            job = _job(study, key, spec, config, wanted, known.train_size)
+            lines[key] = grid.overrides(levels)
+        elif checkpoint in job.checkpoints:
+            collapsed = spec.steps is None and config["steps"] is not None
+            merged["no inner maximisation, so no steps" if collapsed else "equal settings"] += 1
+            continue
+        trainings[key] = _with_checkpoint(job, checkpoint, axes)
+    if errors:
+        more = (
+            f" ({len(errors)} of {len(settings)} settings are invalid)" if len(errors) > 1 else ""
+        )
+        raise ValueError(errors[0] + more)
+    return Plan(
+        study=study,
+        axes=grid.axes,
+        jobs=tuple(trainings.values()),
+        overrides=tuple(
+            (*lines[key], f"study.name={study}", f"checkpoints=[{','.join(job.checkpoints)}]")
+            for key, job in trainings.items()
+        ),
+        merged=dict(merged),
+        missing_files=tuple(missing),
+        store=store,
+        config=grid.base,
+    )
+
+
+def plan_one(config: Mapping[str, Any], store: Store) -> Job:
+    """The job that one composed configuration describes: for launch.py without -m.
+
+    Raises:
+        ValueError: as ``plan``; also if files are missing.
+    """
+    spec = training_spec(config)
+    known = _describer(store.datasets)(spec.dataset, spec.extra_data)
+    if known.missing:
+        raise ValueError(known.missing)
+    study = (config.get("study") or {}).get("name") or "single"
+    key = digest(identity(spec, known.fingerprint))[:16]
+    job = _job(study, key, spec, config, select_measures(config), known.train_size)
+    chosen = config["checkpoints"] or ["best" if config["early_stopping"] else "last"]
+    for checkpoint in chosen:
+        require_choice("checkpoints", checkpoint, get_args(Checkpoint))
+        axes = dict(model_axes(spec, checkpoint))
+        job = _with_checkpoint(job, checkpoint, axes)
+    return job
+
+
+def progress(jobs: Iterable[Job], store: Store, *, again: Sequence[Status] = ()) -> Progress:
+    """Compare what is wanted with what is on disk.
+
+    ``again``: final statuses that are to be run again all the same.
+    """
+    status: dict[str, Status] = {}
+    todo: list[int] = []
+    measure_only: set[int] = set()
+    definitions = functools.cache(_definitions)
+    for index, job in enumerate(jobs):
+        metrics, measured = definitions(
+            job.evaluation, _Hashed(job.measuring), job.spec.threat, job.train_size
+        )
+        states: list[Status] = []
+        training_done = store.read_state(job.training_id).get("status") == "done"
+        for checkpoint in job.checkpoints:
+            model_id = job.model_id(checkpoint)
+            states.append(model_status(store, model_id, metrics, measured))
+            status[model_id] = states[-1]
+        if any(s not in FINAL or s in again for s in states):
+            if store.is_running(job.training_id):
+                for checkpoint, state in zip(job.checkpoints, states, strict=True):
+                    if state not in FINAL:
+                        status[job.model_id(checkpoint)] = "running"
+                continue
+            todo.append(index)
+            if training_done:
+                measure_only.add(index)
+    return Progress(status, tuple(todo), frozenset(measure_only))
+
+
+def model_status(
+    store: Store, model_id: str, metrics: Mapping[str, str], measured: Mapping[str, str]
+) -> Status:
+    """Status of a model by its row; ``missing`` also where a wanted value is not there yet."""
+    row = store.read_row(model_id)
+    if row is None:
+        return "missing"
+    stored: Status = row["status"]
+    if stored != "done":
+        return "missing" if stored == "running" else stored
+    complete = not steps.outdated(row["metrics"], metrics)
+    complete = complete and not steps.outdated(row["measures"], measured)
+    return "done" if complete else "missing"
+
+
+class _Hashed:
+    """A ``Measuring`` as a key of a cache: its dictionaries have no hash of their own."""
+
+    def __init__(self, measuring: Measuring) -> None:
+        self.measuring = measuring
+
+    def __hash__(self) -> int:
+        return hash((self.measuring.names, self.measuring.images, self.measuring.seed))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashed) and self.measuring == other.measuring
+
+
+def _definitions(
+    evaluation: Evaluation, measuring: _Hashed, threat: Threat, train_size: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    return (
+        steps.metric_definitions(evaluation, threat),
+        steps.measure_definitions(measuring.measuring, threat, train_size),
+    )
+
+
+def _job(
+    study: str,
+    key: str,
+    spec: TrainingSpec,
+    config: Mapping[str, Any],
+    measuring: Measuring,
+    train_size: int,
+) -> Job:
+    runtime = {k: config[k] for k in ("device", "torch_threads", "checkpoint_minutes")}
+    return Job(
+        study=study,
+        training_id=key,
+        spec=spec,
+        train_size=train_size,
+        checkpoints=(),
+        axes={},
+        evaluation=to_dataclass(Evaluation, config["evaluation"], "evaluation"),
+        measuring=measuring,
+        tracking=to_dataclass(TrackingSettings, config["tracking"], "tracking"),
+        runtime=to_dataclass(Runtime, runtime),
+    )
+
+
+def _with_checkpoint(job: Job, checkpoint: Checkpoint, axes: dict[str, Any]) -> Job:
+    # always last before best: the order in which a task treats them must not depend on the grid
+    checkpoints = sorted({*job.checkpoints, checkpoint}, reverse=True)
+    return replace(job, checkpoints=tuple(checkpoints), axes={**job.axes, checkpoint: axes})
+
+
+def _study_name(grid: compose.Grid) -> str:
+    name = (grid.base.get("study") or {}).get("name")
+    if name is None:
+        return f"adhoc-{digest([grid.axes, grid.fixed])[:8]}"
+    if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
+        raise ValueError(f"study.name={name!r} must be usable as a folder name")
+    return name
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What planning knows of a data set; stand-ins where ``missing`` says what is not there."""
+
+    fingerprint: str
+    train_size: int
+    missing: str | None = None
+
+
+def _describer(cache: Path) -> Callable[[DatasetSpec, bool], _Known]:
+    @functools.cache
+    def describe(spec: DatasetSpec, extra_data: bool) -> _Known:
+        try:
+            data = datasets.load(spec, extra_data=extra_data, cache=cache)
+        except datasets.DataMissing as error:
+            return _Known(f"missing:{spec.name}", 1, str(error))
+        return _Known(data.fingerprint, len(data.train))
+
+    return describe
+
+
+def _cached_by_text(function: Any) -> Any:
+    """Cache a function of plain data by the data's text."""
+    cache: dict[str, Any] = {}
+
+    def cached(data: Mapping[str, Any]) -> Any:
+        key = repr(data)
+        if key not in cache:
+            cache[key] = function(data)
+        return cache[key]
+
+    return cached

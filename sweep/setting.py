@@ -1,0 +1,231 @@
+"""One setting of a study as typed data: the training behind it, its checkpoint, and their ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import measures
+from defenses import METHODS, architectures, datasets, training
+from defenses.spec import (
+    DatasetSpec,
+    Recipe,
+    Threat,
+    TrainingSpec,
+    WeightPerturbation,
+    require,
+    require_choice,
+)
+from sweep.convert import to_dataclass, to_plain, unknown
+from sweep.tracking import TrackingSettings
+
+Checkpoint = Literal["best", "last"]
+AXES = (
+    "architecture",
+    "method",
+    "steps",
+    "optimizer",
+    "batch_size",
+    "augmentation",
+    "extra_data",
+    "early_stopping",
+)
+
+# Fields added to TrainingSpec or what it contains after the first release, with the value that
+# every older training had. At that value they stay out of the hash, so that old ids hold.
+# Literal values, frozen at the field's introduction: never "today's default".
+FROZEN_DEFAULTS: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is evaluated of each model besides the study's measures.
+
+    ``steps``: PGD steps of the robust accuracies. ``autoattack``: also AutoAttack (standard).
+    ``masking``: also the cheap check for gradient masking.
+    """
+
+    steps: int = 10
+    batch_size: int = 500
+    seed: int = 0
+    autoattack: bool = False
+    masking: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, f"evaluation.steps={self.steps} must be at least 1")
+        require(self.batch_size >= 1, f"evaluation.batch_size={self.batch_size} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """Which measures, on how many training images (None: all of them), with which parameters."""
+
+    names: tuple[str, ...] = ()
+    images: int | None = None
+    batch_size: int = 500
+    seed: int = 0
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(
+            self.images is None or self.images >= 1,
+            f"measuring.images={self.images} must be at least 1, or null for all",
+        )
+        require(self.batch_size >= 1, f"measuring.batch_size={self.batch_size} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where and how it runs. ``torch_threads`` can change the last bits of a result on a CPU."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    torch_threads: int = 1
+    checkpoint_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        require(self.torch_threads >= 1, f"torch_threads={self.torch_threads} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A frozen task: one training with everything that is to be known of its models.
+
+    ``train_size`` counts the base training images. ``axes`` maps a checkpoint to the axes of
+    that model, as the study varies them.
+    """
+
+    study: str
+    training_id: str
+    spec: TrainingSpec
+    train_size: int
+    checkpoints: tuple[Checkpoint, ...]
+    axes: dict[str, dict[str, Any]]
+    evaluation: Evaluation
+    measuring: Measuring
+    tracking: TrackingSettings
+    runtime: Runtime
+
+    def model_id(self, checkpoint: Checkpoint) -> str:
+        return f"{self.training_id}-{checkpoint}"
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Job:
+        return to_dataclass(cls, data)
+
+
+def training_spec(config: Mapping[str, Any]) -> TrainingSpec:
+    """The training that a composed configuration describes.
+
+    Raises:
+        ValueError: a name that does not exist or a value out of range, with the valid ones.
+    """
+    method, architecture = config["method"], config["architecture"]
+    if method not in METHODS:
+        raise unknown("method", str(method), METHODS)
+    architectures.architecture(architecture)
+    require_choice("early_stopping", config["early_stopping"], (True, False))
+    parameters = config["methods"].get(method) or {}
+    defense = to_dataclass(METHODS[method], parameters, f"methods.{method}")
+    dataset = to_dataclass(DatasetSpec, config["dataset"], "dataset")
+    if dataset.name not in datasets.DATASETS:
+        raise unknown("dataset", dataset.name, datasets.DATASETS)
+    awp = to_dataclass(WeightPerturbation, config["awp"], "awp")
+    top_level = ("architecture", "method", "optimizer", "batch_size", "augmentation")
+    return to_dataclass(
+        TrainingSpec,
+        {
+            **{key: config[key] for key in (*top_level, "extra_data", "seed")},
+            "method_parameters": to_plain(defense),
+            "steps": config["steps"] if METHODS[method].needs_inner_maximisation else None,
+            "weight_perturbation": to_plain(awp) if config["optimizer"] == "awp" else None,
+            "dataset": to_plain(dataset),
+            "threat": to_plain(to_dataclass(Threat, config["threat"], "threat")),
+            "recipe": to_plain(to_dataclass(Recipe, config["training"], "training")),
+        },
+    )
+
+
+def model_axes(spec: TrainingSpec, checkpoint: Checkpoint) -> dict[str, Any]:
+    """A row's axes: the eight of the grid and what else tells comparable models apart.
+
+    The same for every study that contains the model.
+    """
+    return {
+        "architecture": spec.architecture,
+        "method": spec.method,
+        "steps": spec.steps,
+        "optimizer": spec.optimizer,
+        "batch_size": spec.batch_size,
+        "augmentation": spec.augmentation,
+        "extra_data": spec.extra_data,
+        "early_stopping": checkpoint == "best",
+        "dataset": spec.dataset.name,
+        "seed": spec.seed,
+        "norm": spec.threat.norm,
+        "eps": spec.threat.eps,
+    }
+
+
+def identity(spec: TrainingSpec, fingerprint: str) -> dict[str, Any]:
+    """What is hashed. ``definition``s are raised by corrections that change results."""
+    plain = to_plain(spec)
+    plain["dataset"] = {
+        "name": spec.dataset.name,
+        "fingerprint": fingerprint,
+        "extra_labels": spec.dataset.extra_labels if spec.extra_data else None,
+    }
+    plain["definitions"] = {
+        "method": METHODS[spec.method].definition,
+        "architecture": architectures.architecture(spec.architecture).definition,
+        "training": training.DEFINITION,
+    }
+    for key, value in FROZEN_DEFAULTS.items():
+        *parents, name = key.split(".")
+        holder = plain
+        for parent in parents:
+            holder = holder[parent]
+        if holder.get(name) == value:
+            del holder[name]
+    return dict(plain)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 over JSON with sorted keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def select_measures(config: Mapping[str, Any]) -> Measuring:
+    """``measures`` of a configuration: a set's name, one measure's name, or a list of names.
+
+    Raises:
+        ValueError: an unknown name, or a parameter that the measure does not have.
+    """
+    wanted = config["measures"]
+    sets = config["measure_sets"]
+    options = dict(config["measuring"])
+    if isinstance(wanted, str) and wanted in sets:
+        chosen = dict(sets[wanted] or {})
+        names = chosen.pop("names", wanted)
+        options |= chosen
+    else:
+        names = wanted
+    if isinstance(names, str):
+        names = measures.SETS.get(names, (names,))
+    wanted = []
+    for name in map(str, names or ()):
+        path, colon, function = name.rpartition(".py:")
+        # workers run elsewhere: a file is frozen with its absolute path
+        wanted.append(f"{Path(path).absolute()}{colon}{function}" if colon else name)
+    try:
+        resolved = measures.resolve(wanted)
+    except ValueError as error:
+        raise ValueError(f"measures: {error}") from None
+    for name in options.get("parameters") or {}:
+        if name not in resolved:
+            raise unknown("measure in measuring.parameters", name, resolved)
+    return to_dataclass(Measuring, {**options, "names": tuple(dict.fromkeys(wanted))}, "measuring")

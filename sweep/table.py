@@ -1,0 +1,91 @@
+"""A study's results as one table: a row per model, written to models.parquet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from sweep import manifest
+from sweep.plan import progress
+from sweep.setting import Job, model_axes
+from sweep.store import Row, Store
+
+LEADING = ("model_id", "training_id", "row_digest", "status", "reason", "num_classes")
+BOOLEAN = ("extra_data", "early_stopping", "masking")
+
+
+def collect(store: Store, study: str) -> pd.DataFrame:
+    """The table of a study, from its manifest and the rows on disk; also written as Parquet.
+
+    Models without a row are in it, with status ``missing`` or ``running``.
+
+    Raises:
+        ValueError: no such study, or a damaged file (named).
+    """
+    jobs = list(manifest.jobs(store, study).values())
+    status = progress(jobs, store).status
+    records = []
+    for job in jobs:
+        for checkpoint in job.checkpoints:
+            model_id = job.model_id(checkpoint)
+            row = store.read_row(model_id)
+            records.append(_record(job, checkpoint, row, status[model_id]))
+    table = _typed(pd.DataFrame.from_records(records))
+    path = store.study(study) / "models.parquet"
+    temporary = path.with_suffix(".tmp")
+    table.to_parquet(temporary, index=False)
+    temporary.replace(path)
+    return table
+
+
+def _record(job: Job, checkpoint: Any, row: Row | None, status: str) -> dict[str, Any]:
+    row = row or {}
+    record: dict[str, Any] = {
+        "model_id": job.model_id(checkpoint),
+        "training_id": job.training_id,
+        "row_digest": row.get("row_digest"),
+        "status": status,
+        "reason": row.get("reason"),
+        "num_classes": row.get("num_classes"),
+        **(row.get("axes") or model_axes(job.spec, checkpoint)),
+    }
+    for axis, level in job.axes.get(checkpoint, {}).items():
+        record.setdefault(axis, level)  # what this study varies beyond a row's own axes
+    for name, metric in row.get("metrics", {}).items():
+        record[name] = metric["value"]
+    for name, result in row.get("measures", {}).items():
+        record[f"measure/{name}"] = result["value"]
+        record[f"measure/{name}.se"] = result["se"]
+        record[f"measure/{name}.reason"] = result["reason"]
+    for name, value in row.get("costs", {}).items():
+        if isinstance(value, dict):
+            record |= {f"cost/{name}/{part}": v for part, v in value.items()}
+        else:
+            record[f"cost/{name}"] = value
+    for name, value in row.get("provenance", {}).items():
+        if isinstance(value, dict):
+            record |= {f"provenance/{name}.{part}": _cell(v) for part, v in value.items()}
+        else:
+            record[f"provenance/{name}"] = value
+    return record
+
+
+def _cell(value: Any) -> Any:
+    """A value that fits a column: nested data as text."""
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Fixed types: a column does not change its type with what happens to be missing."""
+    for name in ("num_classes", "steps"):
+        table[name] = table[name].astype("Int64")
+    for name in table.columns:
+        if name in BOOLEAN:
+            table[name] = table[name].astype("boolean" if table[name].isna().any() else bool)
+        elif name.startswith(("measure/", "cost/")) and not name.endswith(".reason"):
+            table[name] = table[name].astype("float64")
+        elif name.endswith(".reason") or name == "reason":
+            table[name] = table[name].astype("string")
+    leading = [c for c in LEADING if c in table]
+    return table[leading + [c for c in table.columns if c not in leading]]

@@ -1,0 +1,292 @@
+"""One task, top to bottom: train (or resume, or skip), evaluate, measure, write the rows.
+
+Each step that is on disk already is skipped, so running a task again is always safe: after a
+requeue, by a second submission, or by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+
+from defenses import datasets, training
+from defenses.datasets import Data
+from defenses.spec import DatasetSpec
+from sweep import files, lease, provenance, steps, tracking
+from sweep.convert import to_plain
+from sweep.setting import Checkpoint, Job, model_axes
+from sweep.store import Row, Store, new_row
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["done", "diverged", "oom", "failed", "running", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one task. ``rows`` are the models' rows as they stand on disk now."""
+
+    training_id: str
+    outcome: Outcome
+    reason: str | None
+    rows: tuple[Row, ...] = ()
+    trained: bool = False  # False: the training was finished before
+
+
+def run(
+    job: Job,
+    store: Store,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> Report:
+    """Do whatever is still to be done for a training and its models.
+
+    Never raises for what goes wrong inside the task: a diverged, out-of-memory or crashed
+    training is a row with a status and a reason, and the report says so.
+    """
+    folder = store.training(job.training_id)
+    held = lease.acquire(folder)
+    if held is None:
+        return Report(job.training_id, "running", "somebody else is working on this training")
+    with held:
+        try:
+            return _run(job, store, held, should_stop, on_epoch)
+        except training.Interrupted:
+            return Report(job.training_id, "interrupted", "stopped at a checkpoint, to go on later")
+        except lease.LeaseLost as lost:
+            return Report(job.training_id, "running", str(lost))
+        except training.Diverged as error:
+            return _record_failure(job, store, held, "diverged", error)
+        except (training.OutOfMemory, torch.OutOfMemoryError) as error:
+            return _record_failure(job, store, held, "oom", error)
+        except Exception as error:  # noqa: BLE001 - a task's crash is recorded, whatever it is
+            return _record_failure(job, store, held, "failed", error)
+
+
+def _run(
+    job: Job,
+    store: Store,
+    held: lease.Lease,
+    should_stop: Callable[[], bool],
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> Report:
+    folder = store.training(job.training_id)
+    device = resolve_device(job.runtime.device)
+    torch.set_num_threads(job.runtime.torch_threads)
+    log.info("attempt %d on %s, device %s", held.number, socket.gethostname(), device)
+
+    data = load_data(job, store, device)
+    config = to_plain(job.spec)
+    files.write_json(folder / "config.json", config, before_commit=held.check)
+
+    state = store.read_state(job.training_id)
+    must_train = state.get("status") != "done"
+    live = tracking.live_run(
+        job.tracking,
+        study_dir=store.study(job.study),
+        study=job.study,
+        model_id=job.model_id(job.checkpoints[0]),
+        training_id=job.training_id,
+        axes=model_axes(job.spec, job.checkpoints[0]),
+        config=config,
+        history_path=folder / "history.jsonl",
+    )
+    with live as run:
+        if must_train:
+
+            def after_epoch(record: dict[str, Any]) -> None:
+                run.log_epoch(record)
+                on_epoch(record)
+
+            result = training.train(
+                job.spec,
+                data,
+                folder,
+                training_id=job.training_id,
+                device=device,
+                on_epoch=after_epoch,
+                should_stop=should_stop,
+                before_commit=held.check,
+                checkpoint_minutes=job.runtime.checkpoint_minutes,
+            )
+            state = {
+                "status": "done",
+                "reason": None,
+                "attempt": held.number,
+                "result": to_plain(result),
+                "train_seconds": _train_seconds(folder),
+            }
+            files.write_json(folder / "state.json", state, before_commit=held.check)
+
+        rows = []
+        for checkpoint in job.checkpoints:
+            if should_stop():
+                raise training.Interrupted
+            row = _finish_model(job, checkpoint, data, store, held, state, device)
+            rows.append(row)
+            if checkpoint == job.checkpoints[0]:
+                run.finish(row)
+            else:
+                tracking.write_run(
+                    job.tracking,
+                    store.study(job.study),
+                    job.study,
+                    row,
+                    folder / "history.jsonl",
+                    config,
+                )
+    return Report(job.training_id, "done", None, tuple(rows), trained=must_train)
+
+
+def _finish_model(
+    job: Job,
+    checkpoint: Checkpoint,
+    data: Data,
+    store: Store,
+    held: lease.Lease,
+    state: dict[str, Any],
+    device: torch.device,
+) -> Row:
+    """Evaluate and measure one checkpoint: only what its row does not have yet."""
+    folder = store.training(job.training_id)
+    model_id = job.model_id(checkpoint)
+    threat = job.spec.threat
+    row = store.read_row(model_id)
+    if row is None or row["status"] != "done":
+        row = new_row(
+            model_id=model_id,
+            training_id=job.training_id,
+            checkpoint=checkpoint,
+            num_classes=data.num_classes,
+            axes=model_axes(job.spec, checkpoint),
+        )
+    metrics = steps.outdated(row["metrics"], steps.metric_definitions(job.evaluation, threat))
+    measures = steps.outdated(
+        row["measures"], steps.measure_definitions(job.measuring, threat, job.train_size)
+    )
+    if not metrics and not measures:
+        return row
+
+    model = training.load_model(job.spec, data, folder / f"{checkpoint}.safetensors", device)
+    row["costs"]["train_seconds"] = state["train_seconds"]
+    row["provenance"] = provenance.collect(device, held.number) | {
+        "training": state.get("result", {})
+    }
+    if metrics:
+        started = time.perf_counter()
+        values, correct = steps.evaluate(model, data, threat, job.evaluation, metrics)
+        row["metrics"] |= values
+        row["costs"]["evaluate_seconds"] = round(time.perf_counter() - started, 4)
+        held.check()
+        store.write_correct(model_id, correct)
+        row = store.write_row(row, before_commit=held.check)
+    if measures:
+        values, seconds = steps.measure(
+            model,
+            data,
+            measures,
+            threat=threat,
+            measuring=job.measuring,
+            initial_state=load_file(folder / "initial.safetensors", device=str(device)),
+        )
+        row["measures"] |= values
+        row["costs"]["measure_seconds"] = row["costs"].get("measure_seconds", {}) | seconds
+    row["status"], row["reason"] = "done", None
+    return store.write_row(row, before_commit=held.check)
+
+
+def _record_failure(
+    job: Job, store: Store, held: lease.Lease, outcome: Outcome, error: BaseException
+) -> Report:
+    """Write what went wrong as error.json, as the training's state and as its models' rows."""
+    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    log.exception("attempt %d %s", held.number, outcome, exc_info=error)
+    folder = store.training(job.training_id)
+    report = {
+        "status": outcome,
+        "type": type(error).__name__,
+        "reason": reason,
+        "traceback": "".join(traceback.format_exception(error)),
+        "attempt": held.number,
+        "time": time.time(),
+    } | provenance.place()
+    rows = []
+    try:
+        files.write_json(folder / "error.json", report, before_commit=held.check)
+        if store.read_state(job.training_id).get("status") != "done":
+            state = {"status": outcome, "reason": reason, "attempt": held.number}
+            files.write_json(folder / "state.json", state, before_commit=held.check)
+        for checkpoint in job.checkpoints:
+            row = store.read_row(job.model_id(checkpoint))
+            if row is not None and row["status"] == "done" and outcome == "failed":
+                continue  # a measure's crash takes nothing from a model that is finished
+            row = new_row(
+                model_id=job.model_id(checkpoint),
+                training_id=job.training_id,
+                checkpoint=checkpoint,
+                num_classes=None,
+                axes=model_axes(job.spec, checkpoint),
+            ) | {"status": outcome, "reason": reason, "provenance": provenance.place()}
+            rows.append(store.write_row(row, before_commit=held.check))
+            tracking.write_run(
+                job.tracking,
+                store.study(job.study),
+                job.study,
+                row,
+                folder / "history.jsonl",
+                to_plain(job.spec),
+            )
+    except (OSError, lease.LeaseLost) as second:
+        # a full disk, or another attempt at work: the exit status and the log still tell
+        log.error("the failure could not be recorded: %s", second)
+    return Report(job.training_id, outcome, reason, tuple(rows))
+
+
+def record_death(job: Job, store: Store, reason: str) -> None:
+    """Record a task whose process died without a word: killed, or a crash below Python."""
+    held = lease.acquire(store.training(job.training_id))
+    if held is not None:
+        with held:
+            _record_failure(job, store, held, "failed", RuntimeError(reason))
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` is the GPU where there is one. Raises ``ValueError`` for cuda without a GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but no GPU is visible here; use device=cpu or device=auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+@lru_cache(maxsize=2)
+def _cached_data(spec: DatasetSpec, extra_data: bool, device: torch.device, cache: Path) -> Data:
+    return datasets.load(spec, extra_data=extra_data, device=device, cache=cache)
+
+
+def prepare(jobs: Iterable[Job], store: Store) -> None:
+    """Load each data set once before workers start, so that what is cached on disk is there."""
+    for spec, extra_data in dict.fromkeys((job.spec.dataset, job.spec.extra_data) for job in jobs):
+        datasets.load(spec, extra_data=extra_data, cache=store.datasets)
+
+
+def load_data(job: Job, store: Store, device: torch.device) -> Data:
+    """The job's images on the device; kept between the tasks of one process."""
+    return _cached_data(job.spec.dataset, job.spec.extra_data, device, store.datasets)
+
+
+def _train_seconds(folder: Path) -> float:
+    """Seconds of training over all attempts: only epochs that count, none lost to a crash."""
+    with open(folder / "history.jsonl", encoding="utf-8") as lines:
+        return round(sum(files.parse_line(line).get("seconds", 0.0) for line in lines), 3)
