@@ -1,0 +1,66 @@
+"""What a report is made from: the table, the models that count, and the coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sweep.analysis.table import axis_names, level_name, standard_rows, varied_axes
+
+# The order in which people list them; levels not named here follow, sorted.
+_ORDER = ("standard", "at", "trades", "mart", "none", "sgd", "false")
+
+
+@dataclass(frozen=True)
+class Content:
+    """``table``: every row; ``used``: the models that the coefficients rest on; ``results``:
+    frames of :func:`sweep.analysis.correlate` by subset, ``"all models"`` first."""
+
+    study: str
+    target: str
+    table: pd.DataFrame
+    used: pd.DataFrame
+    results: dict[str, pd.DataFrame]
+
+    @property
+    def main(self) -> pd.DataFrame:
+        """The coefficients over all used models, strongest tau first."""
+        frame = next(iter(self.results.values()))
+        return frame.sort_values("tau", key=abs, ascending=False, na_position="last")
+
+    @property
+    def axes(self) -> list[str]:
+        return varied_axes(self.used)
+
+    @property
+    def standard(self) -> int:
+        """Number of used models trained without inner maximisation."""
+        return int(standard_rows(self.used).sum())
+
+
+def ordered_levels(column: pd.Series[Any]) -> list[str]:
+    """The levels of an axis as names, in the order to show them; null last."""
+    values = column.drop_duplicates()
+    known = sorted(values.dropna().tolist(), key=_level_order)
+    return [level_name(v) for v in known] + (["null"] if values.isna().any() else [])
+
+
+def _level_order(level: object) -> tuple[int, float, str]:
+    name = level_name(level)
+    place = _ORDER.index(name) if name in _ORDER else len(_ORDER)
+    is_number = isinstance(level, int | float | np.number) and not isinstance(
+        level, bool | np.bool_
+    )
+    return (place, float(level) if is_number else 0.0, name)  # type: ignore[arg-type]
+
+
+def grid(table: pd.DataFrame) -> list[tuple[str, list[tuple[str, int]]]]:
+    """For every axis, its levels with their number of models."""
+    return [
+        (axis, [(level, int((table[axis].map(level_name) == level).sum())) for level in levels])
+        for axis in axis_names(table)
+        for levels in [ordered_levels(table[axis])]
+    ]

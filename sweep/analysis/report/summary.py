@@ -1,0 +1,130 @@
+"""The verdict in words, at the head of a report."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sweep.analysis.report.content import Content
+from sweep.analysis.report.markup import Markup, tag
+from sweep.analysis.wording import count, interval, listed, signed
+
+_CLEAR = 0.05  # adjusted p-value below which a correlation is called different from zero
+_NAMED = 4  # measures named in a sentence before it says "and others"
+
+
+def summary(content: Content) -> Markup:
+    """Sentences, most important first; those that warn are marked."""
+    return tag("ul", *_sentences(content), class_="summary prose")
+
+
+def _sentences(content: Content) -> list[Markup]:
+    ranked = content.main[content.main["tau"].notna()]
+    if ranked.empty:
+        return [
+            _caution("No measure varies together with a known target: there is nothing to rank.")
+        ]
+    sentences = [_best(ranked, content.target), _how_many(ranked, content.target)]
+    sentences += _dependence(ranked, content)
+    sentences += _standard(content)
+    sentences += _small(content)
+    return sentences
+
+
+def _best(ranked: pd.DataFrame, target: str) -> Markup:
+    name, row = ranked.index[0], ranked.iloc[0]
+    reach = interval(row["tau_low"], row["tau_high"])
+    return tag(
+        "li",
+        tag("b", str(name)),
+        f" goes most closely with the {spoken(target)}: τ = {signed(row['tau'])} "
+        f"(95 % interval {reach}, {count(int(row['n']), 'model')}).",
+    )
+
+
+def _how_many(ranked: pd.DataFrame, target: str) -> Markup:
+    clear = ranked[ranked["p_holm"] < _CLEAR]
+    total = count(len(ranked), "measure")
+    if clear.empty:
+        return _caution(
+            f"None of {total} has a rank correlation that is distinguishable from zero once "
+            f"corrected for looking at all of them."
+        )
+    parts = []
+    for word, chosen in (("rise", clear[clear["tau"] > 0]), ("fall", clear[clear["tau"] < 0])):
+        if len(chosen):
+            names = [*map(str, chosen.index[:_NAMED])]
+            names += ["others"] if len(chosen) > _NAMED else []
+            parts.append(f"{len(chosen)} {word}{'s' if len(chosen) == 1 else ''} ({listed(names)})")
+    return tag(
+        "li",
+        f"Of {total}, {len(clear)} correlate with the {spoken(target)} beyond chance "
+        f"(Holm-corrected over all of them): as it grows, {listed(parts)}.",
+    )
+
+
+def _dependence(ranked: pd.DataFrame, content: Content) -> list[Markup]:
+    """Where the sign of a clear correlation turns over inside a level of an axis."""
+    turned = []
+    for name, row in ranked[ranked["p_holm"] < _CLEAR].iterrows():
+        for column in ranked.columns:
+            if (
+                not column.startswith("pi_")
+                or "=" not in column
+                or column.endswith(("_low", "_high"))
+            ):
+                continue
+            low, high = row[f"{column}_low"], row[f"{column}_high"]
+            if (high < 0 < row["tau"]) or (low > 0 > row["tau"]):
+                turned.append((abs(row[column]), str(name), column.removeprefix("pi_"), row))
+    if not turned:
+        return []
+    _, name, level, row = max(turned, key=lambda entry: entry[0])
+    measures = len({entry[1] for entry in turned})
+    whole, inside = signed(row["tau"]), signed(row[f"pi_{level}"])
+    others = f" The sign turns for {measures} measures in all." if measures > 1 else ""
+    return [
+        _caution(
+            "What holds over all models need not hold inside a condition: ",
+            tag("b", name),
+            f" has τ = {whole} over all models but {inside} where {level}.{others}",
+        )
+    ]
+
+
+def _standard(content: Content) -> list[Markup]:
+    if not content.standard:
+        return []
+    share = f"{content.standard} of {count(len(content.used), 'model')}"
+    return [
+        _caution(
+            f"{share} are trained without an adversary. Their robust accuracy and gap are close "
+            "to zero, one near-tie that alone can make a correlation: compare the coefficients "
+            "without them."
+        )
+    ]
+
+
+def _small(content: Content) -> list[Markup]:
+    trainings = content.used["training_id"].nunique()
+    if trainings >= 50:
+        return []
+    return [
+        _caution(
+            f"This study is small ({count(trainings, 'training')}): intervals are wide, and a "
+            "bootstrap over so few trainings is itself approximate."
+        )
+    ]
+
+
+def _caution(*children: str) -> Markup:
+    return tag("li", *children, class_="caution")
+
+
+def spoken(target: str) -> str:
+    """The name of a target in a sentence."""
+    return {
+        "gap": "robust generalization gap",
+        "pgd_test": "robust test accuracy",
+        "clean_gap": "clean generalization gap",
+        "aa_gap": "AutoAttack generalization gap",
+    }.get(target, target)

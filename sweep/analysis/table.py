@@ -1,0 +1,229 @@
+"""What the analysis reads from a study's table (``models.parquet``, one row per model).
+
+The columns are fixed in ``docs/statistics.md``. Everything below works on ranks and on level
+codes, so no statistic depends on the scale of a measure or on the type of an axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+AXES = (
+    "architecture",
+    "method",
+    "steps",
+    "optimizer",
+    "batch_size",
+    "augmentation",
+    "extra_data",
+    "early_stopping",
+)
+MEASURE = "measure/"
+TARGETS = ("gap", "pgd_test", "clean_gap", "aa_gap")
+_PREFIXES = (MEASURE, "cost/", "provenance/")
+_BOOKKEEPING = frozenset(
+    {"model_id", "training_id", "row_digest", "status", "reason", "num_classes", "masking"}
+)
+
+
+def measure_names(table: pd.DataFrame) -> list[str]:
+    """Names of the measures, without prefix, in the order of the columns."""
+    return [
+        column.removeprefix(MEASURE)
+        for column in map(str, table.columns)
+        if column.startswith(MEASURE) and not column.endswith((".se", ".reason"))
+    ]
+
+
+def axis_names(table: pd.DataFrame) -> list[str]:
+    """The columns that describe a model's setting: the paper's eight axes, then further options.
+
+    A further option (``seed``, ``threat.eps``, ``dataset``) is any column that is neither
+    bookkeeping nor prefixed and that either is named like a configuration key, with a dot, or
+    holds something else than fractions: metrics are floats without a dot in their name.
+    """
+    further = [
+        column
+        for column in map(str, table.columns)
+        if column not in AXES
+        and column not in _BOOKKEEPING
+        and not column.startswith(_PREFIXES)
+        and ("." in column or not pd.api.types.is_float_dtype(table[column].dtype))
+    ]
+    return [axis for axis in AXES if axis in table.columns] + further
+
+
+def varied_axes(table: pd.DataFrame) -> list[str]:
+    """The axes with at least two levels; null (``steps`` of standard) is not counted as one."""
+    return [axis for axis in axis_names(table) if table[axis].nunique(dropna=True) >= 2]
+
+
+def usable(table: pd.DataFrame) -> pd.DataFrame:
+    """The models an analysis may rest on: status ``done`` and better than chance.
+
+    Better than chance: clean test accuracy above ``1.5 / num_classes``. How many rows went, and
+    why, is in ``.attrs["removed"]``: ``{"not done": ..., "at chance": ...}``.
+    """
+    require_columns(table, "status", "clean_test", "num_classes")
+    done = (table["status"] == "done").to_numpy(dtype=bool)
+    accuracy = table["clean_test"].to_numpy(dtype=float, na_value=np.nan)
+    chance = 1.5 / table["num_classes"].to_numpy(dtype=float, na_value=np.nan)
+    better = accuracy > chance
+    kept = table[done & better].copy()
+    kept.attrs["removed"] = {
+        "not done": int((~done).sum()),
+        "at chance": int((done & ~better).sum()),
+    }
+    return kept
+
+
+def standard_rows(table: pd.DataFrame) -> Bools:
+    """Models trained without inner maximisation: null ``steps`` (or the method's name)."""
+    if "steps" in table.columns:
+        return table["steps"].isna().to_numpy(dtype=bool)
+    if "method" in table.columns:
+        return (table["method"] == "standard").to_numpy(dtype=bool)
+    return np.zeros(len(table), dtype=bool)
+
+
+def require_columns(table: pd.DataFrame, *columns: str) -> None:
+    """Raise ``ValueError`` that names the missing ``columns``."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"the table has no column {', '.join(map(repr, missing))}")
+
+
+def level_name(level: object) -> str:
+    """A level of an axis as it is written in a configuration: ``true``, ``64``, ``trades``."""
+    if level is None or level is pd.NA or (isinstance(level, float) and np.isnan(level)):
+        return "null"
+    if isinstance(level, bool | np.bool_):
+        return str(level).lower()
+    if isinstance(level, float | np.floating) and float(level).is_integer():
+        return str(int(level))
+    return str(level)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A table in the form that the statistics read: n models, M measures.
+
+    ``x`` (n, M) and ``y`` (n,) are dense ranks, NaN where there is no value. ``trainings`` (n,)
+    numbers the training of each model, and rows are sorted by it. ``codes[axis]`` (n,) indexes
+    ``levels[axis]``; null is -1. ``axes`` are those asked for, ``codes`` has all that the table
+    knows: "only k varies" is a statement about every axis.
+    """
+
+    measures: tuple[str, ...]
+    target: str
+    axes: tuple[str, ...]
+    x: Floats
+    y: Floats
+    trainings: Ints
+    codes: dict[str, Ints]
+    levels: dict[str, tuple[Any, ...]]
+    standard: Bools
+
+    @property
+    def num_trainings(self) -> int:
+        return int(self.trainings.max()) + 1
+
+
+def sample(
+    table: pd.DataFrame,
+    *,
+    target: str = "gap",
+    axes: Sequence[str] | None = None,
+    predictors: Sequence[str] = (),
+) -> Sample:
+    """Check ``table`` and turn it into a :class:`Sample`.
+
+    ``predictors`` are further columns (``pgd_train``) that are ranked like measures, under their
+    own names, after them.
+
+    Raises:
+        ValueError: no such target or axis; no measure; fewer than two models with a target;
+            no finite value at all; fewer than two axes vary.
+    """
+    names = measure_names(table)
+    if not names:
+        raise ValueError(f"the table has no measure: no column starts with {MEASURE!r}")
+    if target not in table.columns:
+        present = [t for t in TARGETS if t in table.columns]
+        raise ValueError(
+            f"the table has no target {target!r}; it has: {', '.join(present) or 'no target'}"
+        )
+    require_columns(table, "training_id", *predictors)
+    known = axis_names(table)
+    for axis in axes or ():
+        if axis not in known:
+            raise ValueError(f"{axis!r} is no axis of this table; choose from: {', '.join(known)}")
+    table = table[table[target].notna()]
+    if len(table) < 2:
+        raise ValueError(
+            f"{len(table)} model(s) with a value of {target!r}: a correlation needs at least two"
+        )
+    varied = varied_axes(table)
+    if len(varied) < 2:
+        found = f"only {varied[0]!r} varies" if varied else "no axis varies"
+        raise ValueError(
+            f"{found} in this table: the analysis compares models along one axis while another "
+            f"is held, so it needs two axes that vary (axes: {', '.join(known) or 'none'})"
+        )
+    columns = [MEASURE + name for name in names] + list(predictors)
+    trainings, _ = pd.factorize(table["training_id"])
+    order = np.argsort(trainings, kind="stable")
+    table = table.iloc[order]
+    values = np.column_stack([_numeric(table[column]) for column in columns])
+    if np.isnan(values[:, : len(names)]).all():
+        raise ValueError(
+            f"every value of every measure is NaN ({len(names)} measures, {len(table)} models)"
+        )
+    codes, levels = _code_axes(table, known)
+    return Sample(
+        measures=(*names, *predictors),
+        target=target,
+        axes=tuple(varied if axes is None else axes),
+        x=np.column_stack([dense_ranks(column) for column in values.T]),
+        y=dense_ranks(_numeric(table[target])),
+        trainings=trainings[order].astype(np.int64),
+        codes=codes,
+        levels=levels,
+        standard=standard_rows(table),
+    )
+
+
+def dense_ranks(values: Floats) -> Floats:
+    """0, 1, 2, ... with equal values sharing a rank; NaN stays NaN, infinities rank last."""
+    ranks = np.full(values.shape, np.nan)
+    known = ~np.isnan(values)
+    ranks[known] = np.unique(values[known], return_inverse=True)[1]
+    return ranks
+
+
+def _numeric(column: pd.Series[Any]) -> Floats:
+    try:
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"column {column.name!r} does not hold numbers: {error}") from error
+
+
+def _code_axes(
+    table: pd.DataFrame, axes: Sequence[str]
+) -> tuple[dict[str, Ints], dict[str, tuple[Any, ...]]]:
+    codes, levels = {}, {}
+    for axis in axes:
+        code, level = pd.factorize(table[axis], sort=True)
+        codes[axis] = code.astype(np.int64)
+        levels[axis] = tuple(level)
+    return codes, levels
