@@ -7,7 +7,7 @@ from torch import Tensor
 
 from measures.engine.context import Context, On, trainable
 from measures.engine.measure import Undefined
-from measures.engine.weight_noise import mean_loss
+from measures.engine.weight_noise import FlatWeights, mean_loss
 
 
 def estimated_sharpness(context: Context, *, on: On, rho: float = 0.05) -> float:
@@ -16,8 +16,8 @@ def estimated_sharpness(context: Context, *, on: On, rho: float = 0.05) -> float
 
     One step on the whole set (not m-sharpness); all trainable parameters, batch norm's too.
     """
-    gradient = context.on(on).weight_gradient
-    return loss_gain(context, on, gradient, dict.fromkeys(gradient, 1.0), rho)
+    weights = FlatWeights(context.model, trainable(context.model))
+    return loss_gain(context, on, weights, torch.ones_like(weights.vector), rho)
 
 
 def estimated_inv_sharpness(
@@ -29,29 +29,20 @@ def estimated_inv_sharpness(
     "inv" is read as scale-invariant: a reciprocal would rank models like ``estimated_sharpness``.
     As in ASAM, T is |w| + η for weights (batch norm's scale too) and 1 for biases and shifts.
     """
-    scales = {
-        name: w.detach().abs() + eta if name.endswith("weight") else 1.0
-        for name, w in trainable(context.model).items()
-    }
-    return loss_gain(context, on, context.on(on).weight_gradient, scales, rho)
+    weights = FlatWeights(context.model, trainable(context.model))
+    is_weight = weights.per_layer(float(name.endswith("weight")) for name in weights.names)
+    scale = torch.where(is_weight > 0, weights.vector.abs() + eta, 1.0)
+    return loss_gain(context, on, weights, scale, rho)
 
 
-def loss_gain(
-    context: Context,
-    on: On,
-    gradient: dict[str, Tensor],
-    scales: dict[str, Tensor | float],
-    rho: float,
-) -> float:
-    """L(w + ρT²g/‖Tg‖) - L(w), T diagonal, given by ``scales``."""
-    scaled = {name: scales[name] * g for name, g in gradient.items()}
-    norm = torch.stack([g.double().pow(2).sum() for g in scaled.values()]).sum().sqrt()
-    if norm == 0:
-        raise Undefined("the weight gradient is zero, so there is no direction of ascent")
-    weights = trainable(context.model)
-    moved = {
-        name: weights[name].detach() + scales[name] * g * float(rho / norm)
-        for name, g in scaled.items()
-    }
+def loss_gain(context: Context, on: On, weights: FlatWeights, scale: Tensor, rho: float) -> float:
+    """L(w + ρT²g/‖Tg‖) - L(w), T diagonal with entries ``scale``."""
     data = context.on(on)
-    return mean_loss(context, data, moved) - float(data.cross_entropy.double().mean())
+    gradient = scale * weights.flat(data.weight_gradient)
+    length = gradient.norm()
+    if length == 0:
+        raise Undefined("the weight gradient is zero, so there is no direction of ascent")
+    moved = weights.moved(scale * gradient * (rho / length))
+    return mean_loss(context, moved, data.images, data.labels) - float(
+        data.cross_entropy.double().mean()
+    )

@@ -8,14 +8,14 @@ from measures.engine.context import Context, On
 from measures.engine.measure import Undefined
 
 
-def logit_margin(context: Context, *, on: On, percentile: int) -> float:
+def margin_percentile(context: Context, *, on: On, percent: int) -> float:
     """A percentile of the margin z_y - max_{j≠y} z_j, signed: negative where models err.
     Jiang et al., ICLR 2020, whose margin is the 10th percentile.
     """
-    return float(torch.quantile(context.on(on).margins.double(), percentile / 100))
+    return float(torch.quantile(context.on(on).margins.double(), percent / 100))
 
 
-def inverse_margin(context: Context, *, on: On, percentile: int = 10) -> float:
+def inverse_margin(context: Context, *, on: On, percent: int = 10) -> float:
     """1/γ², where γ is the 10th percentile of the margin z_y - max_{j≠y} z_j.
     Jiang et al., ICLR 2020; Dziugaite et al., NeurIPS 2020, eq. 22.
 
@@ -23,9 +23,9 @@ def inverse_margin(context: Context, *, on: On, percentile: int = 10) -> float:
     robust train accuracy: 1/γ² would rank a margin of -1 like one of +1. ``margin_p10`` is the
     same quantity without that hole.
     """
-    margin = logit_margin(context, on=on, percentile=percentile)
+    margin = margin_percentile(context, on=on, percent=percent)
     if margin <= 0:
-        raise Undefined(f"percentile {percentile} of the margin is not positive ({margin:.3g})")
+        raise Undefined(f"percentile {percent} of the margin is not positive ({margin:.3g})")
     return margin**-2
 
 

@@ -8,9 +8,10 @@ network. Which measures run, and in which order, therefore changes no value.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +21,18 @@ from defenses.attacks import pgd
 from defenses.attacks.threat import geometry
 from defenses.randomness import generator
 from defenses.spec import Threat
+from measures.engine.folding import Folded, LinearMap, fold, linear_maps
 from measures.engine.measure import Undefined
+from measures.engine.operator_norm import frobenius_norm, spectral_norm
 
 On = Literal["adversarial", "clean"]
+Weights = Literal["folded", "raw"]
+LayerNorm = Literal["spectral", "frobenius"]
+T = TypeVar("T")
 
 ATTACK_STEPS = 10  # of the shared PGD examples; part of the definition of what uses them
 ATTACK_VERSION = 1
+FOLDING_IMAGES = 8  # on which folding is checked to leave the logits unchanged
 
 
 class Pass:
@@ -62,6 +69,14 @@ class Pass:
     def margins(self) -> Tensor:
         """``(N,)``: logit of the true class minus the largest other one; > 0 if correct."""
         return margins(self.logits, self.labels)
+
+    @cached_property
+    def log_margin(self) -> float:
+        """log γ, γ the 10th percentile of the margins; ``Undefined`` for γ <= 0."""
+        margin = float(torch.quantile(self.margins.double(), 0.1))
+        if margin <= 0:
+            raise Undefined(f"the 10th percentile of the margin is not positive ({margin:.3g})")
+        return math.log(margin)
 
     @property
     def input_gradients(self) -> Tensor:
@@ -110,8 +125,8 @@ class Context:
     ``images`` ``(N, ...)`` are in [0, 1], ``labels`` ``(N,)``; both on the model's device.
     ``initial_state`` are the weights before training, ``train_size`` the number of training
     images, where known. ``gradients_wanted`` says on which images some measure wants gradients,
-    so that the logits can come from the same pass. A measure may do to ``model`` what it likes: the runner notices and
-    replaces the copy.
+    so that the logits can come from the same pass. A measure may do to ``model`` what it likes:
+    the runner notices and replaces the copy.
     """
 
     def __init__(
@@ -139,6 +154,7 @@ class Context:
         self.seed = seed
         self.gradients_wanted = gradients_wanted
         self.model = self.private_copy()
+        self._once: dict[tuple[object, ...], Any] = {}
 
     def private_copy(self) -> nn.Module:
         """A fresh copy of the model in eval mode, float32, all parameters trainable, no hooks
@@ -158,7 +174,8 @@ class Context:
     def renew_model(self) -> None:
         """Replace the private copy, after a measure has changed it."""
         self.model = self.private_copy()
-        self.__dict__.pop("head", None)
+        for stale in ("head", "_raw_layers"):  # they refer to the copy's modules
+            self.__dict__.pop(stale, None)
 
     def generator(self, purpose: str, *counters: int) -> torch.Generator:
         """The stream of random numbers for ``purpose``, on the CPU: the same on every device."""
@@ -197,9 +214,19 @@ class Context:
         return Pass(self, images, with_gradients="adversarial" in self.gradients_wanted)
 
     def attack(
-        self, model: nn.Module, images: Tensor, labels: Tensor, *, purpose: str, counter: int = 0
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        purpose: str,
+        counter: int = 0,
+        steps: int = ATTACK_STEPS,
     ) -> Tensor:
-        """PGD examples of ``model`` at the threat; the start belongs to (purpose, counter)."""
+        """PGD examples of ``model`` at the threat; the start belongs to (purpose, counter).
+
+        The start is drawn for all images at once, so that it does not depend on the batches.
+        """
         threat = self.threat
         stream = self.generator(purpose, counter)
         start = geometry(threat.norm).random_start(images.cpu(), threat.eps, stream)
@@ -211,13 +238,68 @@ class Context:
                     y,
                     eps=threat.eps,
                     step_size=threat.step_size,
-                    steps=ATTACK_STEPS,
+                    steps=steps,
                     norm=threat.norm,
                     start=x_0,
                 )
                 for x, y, x_0 in self.batches(images, labels, start.to(self.device))
             ]
         )
+
+    @cached_property
+    def folded(self) -> Folded:
+        """The model with batch-norm folded; ``Undefined`` with the reason where that cannot be."""
+        folded = fold(self.model, self.images[:FOLDING_IMAGES])
+        self.watched(folded.model)
+        return folded
+
+    @cached_property
+    def initial_model(self) -> nn.Module:
+        """The model before training; ``Undefined`` where its weights are not known."""
+        if self.initial_state is None:
+            raise Undefined("the weights before training are not known")
+        model = self.private_copy()
+        try:
+            model.load_state_dict(self.initial_state)
+        except RuntimeError as error:
+            first = str(error).partition("\n")[0]
+            raise Undefined(f"the weights before training are of another model: {first}") from error
+        return model
+
+    @cached_property
+    def folded_initial(self) -> Folded:
+        """The model before training, folded with its own batch-norm statistics."""
+        return fold(self.initial_model, self.images[:FOLDING_IMAGES])
+
+    def layers(self, weights: Weights) -> list[LinearMap]:
+        """The linear maps of the folded network, or those of the model as it is."""
+        return self.folded.maps if weights == "folded" else self._raw_layers
+
+    def initial_layers(self, weights: Weights) -> list[LinearMap]:
+        """The same maps before training."""
+        if weights == "folded":
+            return self.folded_initial.maps
+        return linear_maps(self.initial_model, self.images[:1])
+
+    def layer_norms(self, weights: Weights, norm: LayerNorm) -> list[float]:
+        """``norm`` of each map; kept, since several measures are made of them."""
+        function = spectral_norm if norm == "spectral" else frobenius_norm
+        return self.once(
+            ("layer norms", weights, norm),
+            lambda: [function(layer) for layer in self.layers(weights)],
+        )
+
+    def once(self, key: tuple[object, ...], compute: Callable[[], T]) -> T:
+        """The result of ``compute`` at its first call for ``key``: what variants of one measure
+        share. ``key`` starts with a word of the measure's own and holds all that it depends on."""
+        if key not in self._once:
+            self._once[key] = compute()
+        value: T = self._once[key]
+        return value
+
+    @cached_property
+    def _raw_layers(self) -> list[LinearMap]:
+        return linear_maps(self.model, self.images[:1])
 
     @cached_property
     def head(self) -> nn.Linear:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from measures.engine.context import Context, Pass
+from measures.engine.context import Context
 
 
 class At(nn.Module):
@@ -23,8 +25,68 @@ class At(nn.Module):
         return logits
 
 
-@torch.no_grad()
-def mean_loss(context: Context, data: Pass, weights: dict[str, Tensor]) -> float:
-    """Mean cross-entropy on ``data``'s images with ``weights`` in place of the model's."""
-    logits = context.logits(At(context.model, weights), data.images)
-    return float(F.cross_entropy(logits.double(), data.labels))
+class FlatWeights:
+    """Some of a model's parameters as one vector w: noise on all of them is one operation.
+
+    ``layers`` are the parameters' names, in the order in which they make up the vector.
+    """
+
+    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
+        self.model = model
+        parameters = dict(model.named_parameters())
+        chosen = {name: parameters[name].detach() for name in names}
+        self.names = list(chosen)
+        self.shapes = [p.shape for p in chosen.values()]
+        self.sizes = [p.numel() for p in chosen.values()]
+        self.vector = torch.cat([p.flatten() for p in chosen.values()])
+
+    def __len__(self) -> int:
+        return len(self.vector)
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """A vector shaped like w, as name -> tensor (views)."""
+        parts = vector.split(self.sizes)
+        return {
+            name: part.view(shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+
+    def moved(self, step: Tensor) -> At:
+        """The model at w + step."""
+        return At(self.model, self.named(self.vector + step))
+
+    def flat(self, tensors: dict[str, Tensor]) -> Tensor:
+        """The inverse of ``named``."""
+        return torch.cat([tensors[name].flatten() for name in self.names])
+
+    def per_layer(self, values: Iterable[float] | Tensor) -> Tensor:
+        """One number per parameter tensor, repeated over its entries."""
+        repeats = torch.tensor(self.sizes, device=self.vector.device)
+        numbers = torch.as_tensor(list(values), dtype=self.vector.dtype, device=repeats.device)
+        return numbers.repeat_interleave(repeats)
+
+    def layer_norms(self, vector: Tensor) -> Tensor:
+        """l2 norm of each parameter tensor's part of ``vector``."""
+        return torch.stack([part.norm() for part in vector.split(self.sizes)])
+
+    def noise(self, stream: torch.Generator) -> Tensor:
+        """Standard normal noise shaped like w, drawn on the CPU: the same on every device."""
+        return torch.randn(len(self), generator=stream).to(self.vector)
+
+
+def linear_weight_names(model: nn.Module, *, biases: bool = False) -> list[str]:
+    """Parameters of convolutions and linear layers: no batch-norm, and no biases unless wanted."""
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    wanted = ("weight", "bias") if biases else ("weight",)
+    return [
+        f"{module_name}.{name}".removeprefix(".")
+        for module_name, module in model.named_modules()
+        if isinstance(module, kinds)
+        for name, _ in module.named_parameters(recurse=False)
+        if name in wanted
+    ]
+
+
+def mean_loss(context: Context, model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Mean cross-entropy, in nats."""
+    return float(F.cross_entropy(context.logits(model, images).double(), labels))

@@ -1,0 +1,44 @@
+"""Average-case flatness of the robust loss: random weight noise, attacked anew."""
+
+from __future__ import annotations
+
+import torch
+
+from measures.engine.context import Context
+from measures.engine.estimate import over_draws
+from measures.engine.measure import Estimate
+from measures.engine.weight_noise import FlatWeights, linear_weight_names, mean_loss
+
+
+def average_flat(
+    context: Context,
+    *,
+    radius: float = 0.5,
+    draws: int = 10,
+    examples: int = 128,
+    attack_steps: int = 20,
+) -> Estimate:
+    """E_ν max_δ L(x+δ; w+ν) - max_δ L(x+δ; w), ν uniform on spheres ‖ν_l‖ = ξ‖w_l‖ per layer.
+    Stutz, Hein & Schiele, ICCV 2021, eq. 8; linear regression loss: ½ξ²‖w‖²E‖x‖²/d.
+
+    The attack is run again after the noise, as theirs. Weights and biases of convolutions and
+    linear layers count as a layer each; batch-norm is not perturbed.
+    """
+    images, labels = context.images[:examples], context.labels[:examples]
+    weights = FlatWeights(context.model, linear_weight_names(context.model, biases=True))
+    radii = radius * weights.layer_norms(weights.vector)
+
+    def robust_loss(step: torch.Tensor, counter: int) -> float:
+        model = weights.moved(step)
+        attacked = context.attack(
+            model, images, labels, purpose="average_flat", counter=counter, steps=attack_steps
+        )
+        return mean_loss(context, model, attacked, labels)
+
+    reference = robust_loss(torch.zeros_like(weights.vector), draws)
+    losses = []
+    for draw in range(draws):
+        noise = weights.noise(context.generator("average_flat noise", draw))
+        on_sphere = noise * weights.per_layer(radii / weights.layer_norms(noise))
+        losses.append(robust_loss(on_sphere, draw) - reference)
+    return over_draws(torch.tensor(losses))

@@ -1,0 +1,56 @@
+"""Extreme eigenvalues of a symmetric operator known only by its products with vectors.
+
+The Lanczos method is power iteration that remembers its path: it reaches the same eigenvalue
+from the same products, in a fraction of the steps, and sees both ends of the spectrum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def ritz_values(
+    product: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    max_steps: int = 200,
+    tolerance: float = 1e-6,
+) -> Tensor:
+    """Approximate eigenvalues, ascending, float64; the last is the largest one, the first the
+    smallest.
+
+    ``product`` maps a vector shaped like ``start`` to A times it, A symmetric. Ends when the
+    eigenvalue of largest magnitude changes by less than ``tolerance`` (relative) in a step, when
+    the space is exhausted, or after ``max_steps``. Every step is orthogonalised against all
+    earlier ones, without which rounding brings found eigenvalues back as ghosts.
+    """
+    basis = [start / start.norm()]
+    diagonal: list[float] = []
+    beside: list[float] = []
+    largest = 0.0
+    while True:
+        image = product(basis[-1])
+        diagonal.append(float((image * basis[-1]).sum()))
+        values: Tensor = torch.linalg.eigvalsh(tridiagonal(diagonal, beside))
+        previous, largest = largest, float(values.abs().max())
+        converged = len(diagonal) > 1 and abs(largest - previous) <= tolerance * largest
+        if converged or len(diagonal) == min(max_steps, start.numel()):
+            return values
+        known = torch.stack(basis).flatten(1)
+        rest = image.flatten()
+        for _ in range(2):  # once leaves the rounding of the first subtraction
+            rest = rest - known.T @ (known @ rest)
+        length = float(rest.norm())
+        if length <= 1e-6 * largest or largest == 0:
+            return values  # the start lies in an invariant subspace, all of which is found
+        beside.append(length)
+        basis.append((rest / length).view_as(start))
+
+
+def tridiagonal(diagonal: list[float], beside: list[float]) -> Tensor:
+    matrix: Tensor = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    off = torch.tensor(beside, dtype=torch.float64)
+    return matrix + torch.diag(off, 1) + torch.diag(off, -1)
