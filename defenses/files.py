@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_atomically(
-    path: Path, content: bytes, *, before_commit: Callable[[], None] | None = None
-) -> None:
-    """Replace ``path`` by ``content`` in one step; a crash leaves the old file or the new one.
+@contextmanager
+def atomic_file(
+    path: Path, *, before_commit: Callable[[], None] | None = None
+) -> Iterator[BinaryIO]:
+    """A file to write to that replaces ``path`` in one step when the block ends without error.
 
-    ``before_commit`` is called once the bytes are safe and before they become visible: it may
-    raise to prevent that, and then nothing is left behind.
+    A crash leaves the old file or the new one. ``before_commit`` is called once the bytes are
+    safe and before they become visible: it may raise to prevent that, and nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with aside.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if before_commit is not None:
@@ -28,6 +31,14 @@ def write_atomically(
     finally:
         aside.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def write_atomically(
+    path: Path, content: bytes, *, before_commit: Callable[[], None] | None = None
+) -> None:
+    """Replace ``path`` by ``content`` in one step, as ``atomic_file`` does."""
+    with atomic_file(path, before_commit=before_commit) as file:
+        file.write(content)
 
 
 def sync_directory(directory: Path) -> None:

@@ -15,7 +15,14 @@ from defenses.architectures.wideresnet import WideResNet
 from defenses.randomness import generator as named_generator
 from defenses.spec import require
 
-__all__ = ["ARCHITECTURES", "Architecture", "architecture", "build", "parameter_count"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Normalisation",
+    "architecture",
+    "build",
+    "parameter_count",
+]
 
 
 @dataclass(frozen=True)

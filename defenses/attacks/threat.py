@@ -85,5 +85,5 @@ def geometry(norm: Norm) -> type[Geometry]:
 
 def lengths(batch: Tensor) -> Tensor:
     """Euclidean length of each example, shaped ``(N, 1, ..., 1)`` to divide the batch by."""
-    flat = torch.linalg.vector_norm(batch.flatten(1), dim=1)
+    flat: Tensor = torch.linalg.vector_norm(batch.flatten(1), dim=1)
     return flat.view(-1, *[1] * (batch.ndim - 1))

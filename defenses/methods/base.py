@@ -1,0 +1,105 @@
+"""What a training method is: how it makes adversarial images, and the loss it then minimises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from defenses.attacks.losses import AttackLoss, attack_loss
+from defenses.attacks.pgd import pgd
+from defenses.spec import Norm, Precision
+
+AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+FP16_LOSS_SCALE = 1024.0  # keeps input gradients above fp16's smallest number; no step sees it
+
+
+class LossTerms(NamedTuple):
+    """``total`` is differentiated; ``terms`` are its parts, for the record. All are 0-dim means."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerAttack:
+    """The inner maximisation of one training step: PGD at the study's threat.
+
+    ``eps`` and ``step_size`` are in units of ``norm``. ``generator`` is that step's own.
+    """
+
+    eps: float
+    step_size: float
+    steps: int
+    norm: Norm = "linf"
+    precision: Precision = "fp32"
+    generator: torch.Generator | None = None
+
+    def __call__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        loss: str | AttackLoss = "ce",
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """Adversarial images from ``start``, or from a random point of the ball."""
+        if self.precision == "fp16":
+            loss = _scaled(attack_loss(loss))
+        with autocast(x.device, self.precision):
+            return pgd(
+                model,
+                x,
+                y,
+                eps=self.eps,
+                step_size=self.step_size,
+                steps=self.steps,
+                norm=self.norm,
+                loss=loss,
+                start=start,
+                generator=self.generator,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A defense. The fields of a subclass are its hyperparameters, and nothing else.
+
+    ``needs_inner_maximisation``: False if no images are attacked while training.
+    ``definition`` enters the ids of trainings: raise it when a correction changes results.
+    """
+
+    needs_inner_maximisation: ClassVar[bool] = True
+    definition: ClassVar[int] = 1
+
+    @abstractmethod
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, attack: InnerAttack) -> Tensor:
+        """The images ``(N, C, H, W)`` to train on besides ``x``; constants to the objective."""
+
+    @abstractmethod
+    def objective(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossTerms:
+        """The loss of the model, in training mode, on clean and crafted images."""
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, attack: InnerAttack) -> LossTerms:
+        """Craft, then evaluate the objective: one plain training step's loss."""
+        return self.objective(model, x, self.craft(model, x, y, attack), y)
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Mixed precision on ``device``; with "fp32" a context in which nothing is cast."""
+    return torch.autocast(
+        device.type, dtype=AUTOCAST_TYPES.get(precision), enabled=precision != "fp32"
+    )
+
+
+def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) of each example, from log-probabilities ``(N, K)``; gradients reach both."""
+    return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+
+
+def _scaled(loss: AttackLoss) -> AttackLoss:
+    return lambda logits, y: FP16_LOSS_SCALE * loss(logits, y)

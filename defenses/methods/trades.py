@@ -1,0 +1,50 @@
+"""TRADES: accuracy on clean images, traded against the change of the prediction around them.
+
+Zhang, Yu, Jiao, Xing, El Ghaoui & Jordan, "Theoretically Principled Trade-off between Robustness
+and Accuracy", ICML 2019, https://arxiv.org/abs/1901.08573, equation 5
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defenses.attacks.inference import frozen
+from defenses.methods.base import InnerAttack, LossTerms, Method, kl_divergence
+from defenses.spec import require
+
+START_STD = 0.001  # of the normal noise added before the ascent, as in the authors' code
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRADES(Method):
+    """CE(h(x), y) + beta KL(p(x) || p(x')), x' maximising the same divergence.
+
+    The divergence has gradient 0 at x itself, hence the noise at the start. p(x) is a constant
+    while x' is sought, and differentiated in the objective.
+    """
+
+    beta: float = 6.0
+
+    def __post_init__(self) -> None:
+        require(self.beta >= 0, f"beta={self.beta} must be at least 0")
+
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, attack: InnerAttack) -> Tensor:
+        with frozen(model), torch.no_grad():
+            log_p = F.log_softmax(model(x).float(), dim=1)
+
+        def divergence(logits: Tensor, _: Tensor) -> Tensor:
+            return kl_divergence(log_p, F.log_softmax(logits.float(), dim=1))
+
+        noise = torch.empty_like(x).normal_(std=START_STD, generator=attack.generator)
+        return attack(model, x, y, loss=divergence, start=x + noise)
+
+    def objective(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossTerms:
+        logits = model(x).float()
+        log_q = F.log_softmax(model(x_adv).float(), dim=1)
+        ce = F.cross_entropy(logits, y)
+        kl = kl_divergence(F.log_softmax(logits, dim=1), log_q).mean()
+        return LossTerms(ce + self.beta * kl, {"ce": ce.detach(), "kl": kl.detach()})

@@ -1,0 +1,50 @@
+"""The numerical flags of PyTorch, set explicitly for a while and then put back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def numerics(
+    device: torch.device | str, *, tf32: bool = False, deterministic: bool = True
+) -> Iterator[None]:
+    """Inside, matrix products and convolutions on a GPU obey ``tf32`` and ``deterministic``.
+
+    PyTorch's own defaults would let convolutions use TF32 (10 bits of mantissa) and pick
+    algorithms whose sums change from run to run. On a CPU there is nothing to set: its results
+    are the same for the same number of threads.
+    """
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
+    matmul = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn  # its `conv` and the memory flag are unknown to type checkers
+    conv = cudnn.conv
+    memory: Any = torch.utils.deterministic
+    before = (
+        matmul.fp32_precision,
+        conv.fp32_precision,
+        cudnn.benchmark,
+        torch.are_deterministic_algorithms_enabled(),
+        memory.fill_uninitialized_memory,
+    )
+    precision = "tf32" if tf32 else "ieee"
+    matmul.fp32_precision = precision
+    conv.fp32_precision = precision
+    cudnn.benchmark = not deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    memory.fill_uninitialized_memory = False  # a debugging aid that would cost time
+    try:
+        yield
+    finally:
+        matmul.fp32_precision, conv.fp32_precision = before[:2]
+        cudnn.benchmark = before[2]
+        torch.use_deterministic_algorithms(before[3])
+        memory.fill_uninitialized_memory = before[4]
