@@ -19,7 +19,7 @@ def average_flat(
     attack_steps: int = 20,
 ) -> Estimate:
     """E_ν max_δ L(x+δ; w+ν) - max_δ L(x+δ; w), ν uniform on spheres ‖ν_l‖ = ξ‖w_l‖ per layer.
-    Stutz, Hein & Schiele, ICCV 2021, eq. 8; linear regression loss: ½ξ²‖w‖²E‖x‖²/d.
+    Stutz, Hein & Schiele, ICCV 2021; linear regression loss: ½ξ²‖w‖²E‖x‖²/d.
 
     The attack is run again after the noise, as theirs. Weights and biases of convolutions and
     linear layers count as a layer each; batch-norm is not perturbed.

@@ -25,7 +25,7 @@ def boundary_thickness(
     examples: int = 256,
 ) -> Estimate:
     """Mean length of the part of the segment from x_s to x_r on which α < p_i - p_j < β.
-    Yang et al., NeurIPS 2020, "Boundary thickness and robustness", eq. 1.
+    Yang et al., NeurIPS 2020, "Boundary thickness and robustness".
 
     x_r is an image and i its predicted class; x_s is the end of an l2 attack of radius
     ``attack_eps`` towards a random class j ≠ i. Linear, two classes, α = 0, β = 0.75:

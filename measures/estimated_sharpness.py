@@ -24,7 +24,7 @@ def estimated_inv_sharpness(
     context: Context, *, on: On, rho: float = 0.5, eta: float = 0.01
 ) -> float:
     """L(w + ρT²g/‖Tg‖) - L(w) with T = |w| + η, so that rescaling the layers changes nothing.
-    Kwon et al., ICML 2021 (ASAM), eq. 5 and algorithm 1; linear loss: ρ‖Tg‖.
+    Kwon et al., ICML 2021 (ASAM); linear loss: ρ‖Tg‖.
 
     "inv" is read as scale-invariant: a reciprocal would rank models like ``estimated_sharpness``.
     As in ASAM, T is |w| + η for weights (batch norm's scale too) and 1 for biases and shifts.

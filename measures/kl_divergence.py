@@ -9,7 +9,7 @@ from measures.engine.context import Context
 
 def kl_divergence(context: Context) -> float:
     """(1/N) Σ KL(p(x) ‖ p(x')), in nats, clean prediction first.
-    Zhang et al., ICML 2019 (TRADES), eq. 5.
+    Zhang et al., ICML 2019 (TRADES), whose inner term it is.
 
     x' are the shared PGD examples, which maximise the cross-entropy, not the KL itself.
     """

@@ -20,7 +20,7 @@ def local_lip(
     context: Context, *, output: Output, steps: int = 10, examples: int = 256
 ) -> Estimate:
     """(1/N) Σ max_δ ‖z(x) - z(x+δ)‖₁/‖δ‖ over δ in the threat's ball (‖δ‖∞ for l∞), by ascent.
-    Yang et al., NeurIPS 2020, "A closer look at accuracy vs. robustness", section 2.
+    Yang et al., NeurIPS 2020, "A closer look at accuracy vs. robustness".
 
     The ascent is on the ratio itself, from 0.001·randn, in steps of eps/3 inside ball and box;
     the best iterate counts, averaged over two starts. Linear: at most max_{s∈{±1}^d} ‖Ws‖₁, and

@@ -6,18 +6,33 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from measures import (
+    adaptive_sharpness,
     average_ce,
     average_flat,
+    awp_loss_gap,
     boundary_thickness,
+    clever,
+    controls,
     distance_from_init,
     estimated_sharpness,
+    fisher_rao,
     gradient_norms,
+    gradient_variance,
+    hessian_spectrum,
+    input_curvature,
+    jacobian_norm,
     kl_divergence,
     local_lip,
     log_norm_sums,
     margins,
+    minimal_distance,
     pacbayes,
     path_norm,
+    path_norm_l1,
+    relative_flatness,
+    spectral_bounds,
+    weight_totals,
+    worst_case_flat,
 )
 from measures.engine.measure import Estimate, Family, Measure, Need
 
@@ -53,6 +68,7 @@ MEASURES: dict[str, Measure] = {
     "path_norm_over_margin": entry(
         path_norm.path_norm_over_margin, "weight norm", ("folded", *PGD), 1
     ),
+    "path_norm_l1": entry(path_norm_l1.path_norm_l1, "weight norm", ("folded",), 1),
     "log_prod_of_spec": entry(
         log_norm_sums.log_prod, "weight norm", ("folded",), 1, norm="spectral", weights="folded"
     ),
@@ -92,6 +108,15 @@ MEASURES: dict[str, Measure] = {
     "dist_spec_init": entry(
         distance_from_init.dist_spec_init, "weight norm", ("folded", "initial"), 1
     ),
+    "param_norm": entry(weight_totals.param_norm, "weight norm", ("folded",), 1),
+    "params": entry(weight_totals.params, "weight norm", ("weights",), 1),
+    "fro_over_spec": entry(weight_totals.fro_over_spec, "weight norm", ("folded",), 1),
+    "log_spec_init_main": entry(
+        spectral_bounds.log_spec_init_main, "weight norm", ("folded", "initial", *PGD), 1
+    ),
+    "log_spec_orig_main": entry(
+        spectral_bounds.log_spec_orig_main, "weight norm", ("folded", *PGD), 1
+    ),
     # Margin
     "average_ce": entry(average_ce.average_ce, "margin", PGD, -1, on="adversarial"),
     "average_ce_clean": entry(average_ce.average_ce, "margin", CLEAN, -1, on="clean"),
@@ -130,6 +155,28 @@ MEASURES: dict[str, Measure] = {
         1,
         stochastic=True,
         output="probabilities",
+    ),
+    "cure_curvature": entry(
+        input_curvature.cure_curvature, "smoothness", (*CLEAN, "gradients", "threat"), 1
+    ),
+    "local_linearity": entry(
+        input_curvature.local_linearity,
+        "smoothness",
+        (*CLEAN, "gradients", "threat"),
+        1,
+        stochastic=True,
+    ),
+    "grad_align": entry(
+        input_curvature.grad_align,
+        "smoothness",
+        (*CLEAN, "gradients", "threat"),
+        1,
+        stochastic=True,
+    ),
+    "jacobian_norm": entry(jacobian_norm.jacobian_norm, "smoothness", CLEAN, 1, stochastic=True),
+    "clever": entry(clever.clever, "smoothness", (*CLEAN, "threat"), -1, stochastic=True),
+    "minimal_distance": entry(
+        minimal_distance.minimal_distance, "smoothness", (*CLEAN, "threat"), None
     ),
     # Flatness
     "pacbayes_flat": entry(
@@ -205,6 +252,71 @@ MEASURES: dict[str, Measure] = {
     "average_flat": entry(
         average_flat.average_flat, "flatness", (*CLEAN, "threat"), 1, stochastic=True
     ),
+    "adaptive_sharpness": entry(
+        adaptive_sharpness.adaptive_sharpness,
+        "flatness",
+        PGD,
+        1,
+        on="adversarial",
+        normalised=False,
+    ),
+    "adaptive_sharpness_clean": entry(
+        adaptive_sharpness.adaptive_sharpness, "flatness", CLEAN, 1, on="clean", normalised=False
+    ),
+    "adaptive_sharpness_normalised": entry(
+        adaptive_sharpness.adaptive_sharpness, "flatness", PGD, 1, on="adversarial", normalised=True
+    ),
+    "average_adaptive_sharpness": entry(
+        adaptive_sharpness.average_adaptive_sharpness,
+        "flatness",
+        PGD,
+        1,
+        stochastic=True,
+        on="adversarial",
+    ),
+    "average_adaptive_sharpness_clean": entry(
+        adaptive_sharpness.average_adaptive_sharpness,
+        "flatness",
+        CLEAN,
+        1,
+        stochastic=True,
+        on="clean",
+    ),
+    "awp_loss_gap": entry(
+        awp_loss_gap.awp_loss_gap, "flatness", (*PGD, "gradients"), 1, on="adversarial"
+    ),
+    "awp_loss_gap_clean": entry(
+        awp_loss_gap.awp_loss_gap, "flatness", (*CLEAN, "gradients"), 1, on="clean"
+    ),
+    "worst_case_flat": entry(
+        worst_case_flat.worst_case_flat, "flatness", (*CLEAN, "threat"), 1, stochastic=True
+    ),
+    "hessian_trace": entry(
+        hessian_spectrum.hessian_trace, "flatness", PGD, 1, stochastic=True, on="adversarial"
+    ),
+    "hessian_trace_clean": entry(
+        hessian_spectrum.hessian_trace, "flatness", CLEAN, 1, stochastic=True, on="clean"
+    ),
+    "hessian_top": entry(
+        hessian_spectrum.hessian_top, "flatness", PGD, 1, stochastic=True, on="adversarial"
+    ),
+    "effective_dimension": entry(
+        hessian_spectrum.effective_dimension, "flatness", PGD, 1, stochastic=True, on="adversarial"
+    ),
+    "weight_curvature": entry(
+        hessian_spectrum.weight_curvature, "flatness", PGD, 1, stochastic=True, on="adversarial"
+    ),
+    "last_layer_trace": entry(
+        relative_flatness.last_layer_trace, "flatness", PGD, 1, on="adversarial"
+    ),
+    "relative_flatness": entry(
+        relative_flatness.relative_flatness, "flatness", PGD, 1, on="adversarial"
+    ),
+    "relative_flatness_clean": entry(
+        relative_flatness.relative_flatness, "flatness", CLEAN, 1, on="clean"
+    ),
+    "fisher_rao": entry(fisher_rao.fisher_rao, "flatness", PGD, 1, on="adversarial"),
+    "fisher_rao_clean": entry(fisher_rao.fisher_rao, "flatness", CLEAN, 1, on="clean"),
     # Gradient
     "x_grad_norm": entry(
         gradient_norms.x_grad_norm,
@@ -231,6 +343,27 @@ MEASURES: dict[str, Measure] = {
     "w_grad_norm_clean": entry(
         gradient_norms.w_grad_norm, "gradient", (*CLEAN, "gradients"), -1, on="clean"
     ),
+    "gradient_variance": entry(
+        gradient_variance.gradient_variance, "gradient", PGD, None, on="adversarial"
+    ),
+    "gradient_variance_clean": entry(
+        gradient_variance.gradient_variance, "gradient", CLEAN, None, on="clean"
+    ),
+    "gradient_cosine": entry(
+        gradient_variance.gradient_cosine, "gradient", PGD, None, on="adversarial"
+    ),
+    "gradient_cosine_clean": entry(
+        gradient_variance.gradient_cosine, "gradient", CLEAN, None, on="clean"
+    ),
+    # Control
+    "train_accuracy": entry(controls.train_accuracy, "control", PGD, None, on="adversarial"),
+    "train_accuracy_clean": entry(controls.train_accuracy, "control", CLEAN, None, on="clean"),
+    "entropy": entry(controls.entropy, "control", PGD, None, on="adversarial"),
+    "entropy_clean": entry(controls.entropy, "control", CLEAN, None, on="clean"),
+    "logit_norm": entry(controls.logit_norm, "control", PGD, None, on="adversarial"),
+    "logit_norm_clean": entry(controls.logit_norm, "control", CLEAN, None, on="clean"),
+    "ece": entry(controls.ece, "control", PGD, None, on="adversarial"),
+    "ece_clean": entry(controls.ece, "control", CLEAN, None, on="clean"),
 }
 
 # The list of Kim et al., NeurIPS 2023.

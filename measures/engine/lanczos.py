@@ -19,13 +19,22 @@ def ritz_values(
     max_steps: int = 200,
     tolerance: float = 1e-6,
 ) -> Tensor:
-    """Approximate eigenvalues, ascending, float64; the last is the largest one, the first the
-    smallest.
+    """Approximate eigenvalues, ascending: the last is the largest one, the first the smallest."""
+    matrix = lanczos(product, start, max_steps=max_steps, tolerance=tolerance)
+    values: Tensor = torch.linalg.eigvalsh(matrix)
+    return values
 
-    ``product`` maps a vector shaped like ``start`` to A times it, A symmetric. Ends when the
-    eigenvalue of largest magnitude changes by less than ``tolerance`` (relative) in a step, when
-    the space is exhausted, or after ``max_steps``. Every step is orthogonalised against all
-    earlier ones, without which rounding brings found eigenvalues back as ghosts.
+
+def lanczos(
+    product: Callable[[Tensor], Tensor], start: Tensor, *, max_steps: int, tolerance: float
+) -> Tensor:
+    """The tridiagonal matrix ``(k, k)``, float64, of a symmetric A on the space that k products
+    reach from ``start``.
+
+    ``product`` maps a tensor shaped like ``start`` to A times it. Ends when the eigenvalue of
+    largest magnitude changes by at most ``tolerance`` (relative) in a step, when the space is
+    exhausted, or after ``max_steps``. Every step is orthogonalised against all earlier ones,
+    without which rounding brings found eigenvalues back as ghosts.
     """
     basis = [start / start.norm()]
     diagonal: list[float] = []
@@ -34,18 +43,18 @@ def ritz_values(
     while True:
         image = product(basis[-1])
         diagonal.append(float((image * basis[-1]).sum()))
-        values: Tensor = torch.linalg.eigvalsh(tridiagonal(diagonal, beside))
-        previous, largest = largest, float(values.abs().max())
-        converged = len(diagonal) > 1 and abs(largest - previous) <= tolerance * largest
+        matrix = tridiagonal(diagonal, beside)
+        previous, largest = largest, float(torch.linalg.eigvalsh(matrix).abs().max())
+        converged = len(diagonal) > 1 and abs(largest - previous) < tolerance * largest
         if converged or len(diagonal) == min(max_steps, start.numel()):
-            return values
+            return matrix
         known = torch.stack(basis).flatten(1)
         rest = image.flatten()
         for _ in range(2):  # once leaves the rounding of the first subtraction
             rest = rest - known.T @ (known @ rest)
         length = float(rest.norm())
-        if length <= 1e-6 * largest or largest == 0:
-            return values  # the start lies in an invariant subspace, all of which is found
+        if length <= 1e-6 * largest:
+            return matrix  # the start lies in an invariant subspace, all of which is found
         beside.append(length)
         basis.append((rest / length).view_as(start))
 

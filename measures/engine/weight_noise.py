@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from measures.engine.context import Context
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> loss of each example
 
 
 class At(nn.Module):
@@ -68,6 +70,18 @@ class FlatWeights:
     def layer_norms(self, vector: Tensor) -> Tensor:
         """l2 norm of each parameter tensor's part of ``vector``."""
         return torch.stack([part.norm() for part in vector.split(self.sizes)])
+
+    def loss_and_gradient(
+        self, context: Context, vector: Tensor, images: Tensor, labels: Tensor, loss: Loss
+    ) -> tuple[float, Tensor]:
+        """Mean loss over the images with the weights at ``vector``, and its gradient there."""
+        total, gradient = 0.0, torch.zeros_like(vector)
+        for x, y in context.batches(images, labels):
+            at = vector.detach().requires_grad_(True)
+            batch_loss = loss(At(self.model, self.named(at))(x), y).sum()
+            total += float(batch_loss)
+            gradient += torch.autograd.grad(batch_loss, at)[0]
+        return total / len(labels), gradient / len(labels)
 
     def noise(self, stream: torch.Generator) -> Tensor:
         """Standard normal noise shaped like w, drawn on the CPU: the same on every device."""
