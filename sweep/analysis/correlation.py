@@ -36,12 +36,17 @@ class Coefficients:
         return _mean([draws for (name, _), draws in self.within.items() if name == axis])
 
 
-def coefficients(data: Sample, *, draws: int = 1000, seed: int = 0) -> Coefficients:
-    """tau, tau within every level of every axis, and tau in every cell; trainings resampled."""
+def coefficients(
+    data: Sample, *, draws: int = 1000, seed: int = 0, levels: bool = True
+) -> Coefficients:
+    """tau, tau within every level of every axis, and tau in every cell; trainings resampled.
+
+    ``levels=False`` leaves out the levels, which are most of the work.
+    """
     weights = bootstrap_weights(data.num_trainings, draws, seed)
     result = Coefficients(data, weighted_tau(data.x, data.y, data.trainings, weights))
     for axis in data.axes:
-        for code, level in enumerate(data.levels[axis]):
+        for code, level in enumerate(data.levels[axis] if levels else ()):
             rows = data.codes[axis] == code
             result.within[axis, level_name(level)] = weighted_tau(
                 data.x[rows], data.y[rows], data.trainings[rows], weights
@@ -113,9 +118,10 @@ def summarise(result: Coefficients, *, seed: int = 0, level: float = 0.95) -> pd
         columns[f"cells_{axis}"] = taus.defined
         columns[f"tied_{axis}"] = taus.tied
         columns[f"pairs_{axis}"] = taus.pairs_used
-    add_draws("pi", _mean([result.pi(axis) for axis in data.axes]))
-    for axis in data.axes:
-        add_draws(f"pi_{axis}", result.pi(axis))
+    if result.within:
+        add_draws("pi", _mean([result.pi(axis) for axis in data.axes]))
+        for axis in data.axes:
+            add_draws(f"pi_{axis}", result.pi(axis))
     for (axis, name), resampled in result.within.items():
         add_draws(f"pi_{axis}={name}", resampled)
     return pd.DataFrame(columns, index=pd.Index(data.measures, name="measure"))

@@ -88,20 +88,23 @@ def mean_over_axes(
     return np.maximum(psi - reach, -1), np.minimum(psi + reach, 1)
 
 
-def p_values(estimate: Floats, draws: Floats, trainings: Ints | int) -> Floats:
+def p_values(estimate: Floats, draws: Floats, trainings: Ints | int | None) -> Floats:
     """Two-sided p-value of tau = 0: normal, with the larger of two standard errors.
 
-    One is the bootstrap's; the other Kendall's (1938) under independence for as many
-    observations as there are trainings, ``sqrt(2 (2 T + 5) / (9 T (T - 1)))``, which is what
-    remains when best and last checkpoint carry the same information.
+    One is the bootstrap's, which alone is used where ``trainings`` is None. The other is
+    Kendall's (1938) under independence for as many observations as there are trainings,
+    ``sqrt(2 (2 T + 5) / (9 T (T - 1)))``: what remains when best and last checkpoint carry the
+    same information.
     """
-    t = np.maximum(trainings, 2)
-    null = np.sqrt(2 * (2 * t + 5) / (9 * t * (t - 1)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Degrees of freedom", category=RuntimeWarning)
         error = np.nanstd(draws, axis=0, ddof=1)
-    error = np.fmax(error, null)
-    return np.asarray(2 * ndtr(-np.abs(estimate) / error))
+    if trainings is not None:
+        t = np.maximum(trainings, 2)
+        error = np.fmax(error, np.sqrt(2 * (2 * t + 5) / (9 * t * (t - 1))))
+    z = np.where(estimate == 0, 0, divide(np.abs(estimate), error))
+    z = np.where(np.isnan(z) & (error == 0), np.inf, z)  # every resample agrees
+    return np.asarray(2 * ndtr(-z))
 
 
 def holm(p: Floats) -> Floats:
@@ -112,3 +115,8 @@ def holm(p: Floats) -> Floats:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1) if len(order) else 1
     return adjusted
+
+
+def normal_quantile(probability: float) -> float:
+    """Quantile of the standard normal distribution."""
+    return float(ndtri(probability))

@@ -13,6 +13,8 @@ numerators of all draws are one matrix product.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,9 +57,8 @@ def weighted_tau(x: Floats, y: Floats, clusters: Ints, weights: Weights) -> Floa
             signs_y[key] = (pair_signs(y[rows]), _untied(y[rows], row_weights))
         sign_y, untied_y = signs_y[key]
         concordance = pair_signs(x[rows, m]) * sign_y
-        form = np.add.reduceat(concordance, starts, axis=0, dtype=np.int16)
-        form = np.add.reduceat(form, starts, axis=1, dtype=np.int32)
-        numerator = _quadratic(cluster_weights, form.astype(np.float32))
+        form = _sum_clusters(_sum_clusters(concordance, starts).T, starts)  # it is symmetric
+        numerator = _quadratic(cluster_weights, form)
         taus[:, m] = ratio(numerator, _untied(x[rows, m], row_weights) * untied_y)
     return taus
 
@@ -97,6 +98,23 @@ def tau_matrix(x: Floats) -> Floats:
     return ratio(numerator, untied * untied.T)
 
 
+def _sum_clusters(matrix: npt.NDArray[Any], starts: Ints) -> npt.NDArray[np.float32]:
+    """Sum the rows of ``matrix`` (n, k) that belong to one cluster: (C, k).
+
+    Clusters are runs of rows from each of ``starts``. They are short (best and last checkpoint),
+    so adding all first rows, all second rows, ... beats ``np.add.reduceat`` several times.
+    """
+    sizes = np.diff(starts, append=len(matrix))
+    total = matrix[starts].astype(np.float32)
+    for offset in range(1, int(sizes.max())):
+        longer = sizes > offset
+        if longer.all():
+            total += matrix[starts + offset]
+        else:
+            total[longer] += matrix[starts[longer] + offset]
+    return total
+
+
 def _quadratic(weights: Weights, form: npt.NDArray[np.float32]) -> Floats:
     """w' F w / 2 for each row w. Exact: every entry of w F is a whole number below 2 ** 24."""
     products = np.multiply(weights @ form, weights, dtype=np.float64)
@@ -105,8 +123,10 @@ def _quadratic(weights: Weights, form: npt.NDArray[np.float32]) -> Floats:
 
 def _untied(ranks: Floats, row_weights: Weights) -> Floats:
     """Weight of the pairs with different ranks, (N ** 2 - sum over ranks of N_r ** 2) / 2."""
+    total = row_weights.sum(axis=1, dtype=np.float64)
     order = np.argsort(ranks, kind="stable")
     starts = np.flatnonzero(np.diff(ranks[order], prepend=-1))
-    by_rank = np.add.reduceat(row_weights[:, order], starts, axis=1)
-    total = by_rank.sum(axis=1, dtype=np.float64)
-    return np.asarray((total**2 - np.square(by_rank).sum(axis=1, dtype=np.float64)) / 2)
+    if len(starts) < len(ranks):
+        row_weights = np.add.reduceat(row_weights[:, order], starts, axis=1)
+    squares = np.einsum("dr,dr->d", row_weights, row_weights, dtype=np.float64)
+    return np.asarray((total**2 - squares) / 2)

@@ -118,10 +118,11 @@ def level_name(level: object) -> str:
 class Sample:
     """A table in the form that the statistics read: n models, M measures.
 
-    ``x`` (n, M) and ``y`` (n,) are dense ranks, NaN where there is no value. ``trainings`` (n,)
-    numbers the training of each model, and rows are sorted by it. ``codes[axis]`` (n,) indexes
-    ``levels[axis]``; null is -1. ``axes`` are those asked for, ``codes`` has all that the table
-    knows: "only k varies" is a statement about every axis.
+    ``x`` (n, M) and ``y`` (n,) are dense ranks, NaN where there is no value; ``target_values``
+    (n,) are what ``y`` ranks. ``trainings`` (n,) numbers the training of each model, and rows
+    are sorted by it. ``codes[axis]`` (n,) indexes ``levels[axis]``; null is -1. ``axes`` are
+    those asked for, ``codes`` has all that the table knows: "only k varies" is a statement about
+    every axis.
     """
 
     measures: tuple[str, ...]
@@ -129,6 +130,8 @@ class Sample:
     axes: tuple[str, ...]
     x: Floats
     y: Floats
+    model_ids: tuple[str, ...]
+    target_values: Floats
     trainings: Ints
     codes: dict[str, Ints]
     levels: dict[str, tuple[Any, ...]]
@@ -145,15 +148,16 @@ def sample(
     target: str = "gap",
     axes: Sequence[str] | None = None,
     predictors: Sequence[str] = (),
+    granulated: bool = True,
 ) -> Sample:
     """Check ``table`` and turn it into a :class:`Sample`.
 
     ``predictors`` are further columns (``pgd_train``) that are ranked like measures, under their
-    own names, after them.
+    own names, after them. ``granulated=False``: for statistics that do not compare along axes.
 
     Raises:
         ValueError: no such target or axis; no measure; fewer than two models with a target;
-            no finite value at all; fewer than two axes vary.
+            no value at all; fewer than two axes vary.
     """
     names = measure_names(table)
     if not names:
@@ -163,7 +167,7 @@ def sample(
         raise ValueError(
             f"the table has no target {target!r}; it has: {', '.join(present) or 'no target'}"
         )
-    require_columns(table, "training_id", *predictors)
+    require_columns(table, "model_id", "training_id", *predictors)
     known = axis_names(table)
     for axis in axes or ():
         if axis not in known:
@@ -174,7 +178,7 @@ def sample(
             f"{len(table)} model(s) with a value of {target!r}: a correlation needs at least two"
         )
     varied = varied_axes(table)
-    if len(varied) < 2:
+    if granulated and len(varied) < 2:
         found = f"only {varied[0]!r} varies" if varied else "no axis varies"
         raise ValueError(
             f"{found} in this table: the analysis compares models along one axis while another "
@@ -190,12 +194,15 @@ def sample(
             f"every value of every measure is NaN ({len(names)} measures, {len(table)} models)"
         )
     codes, levels = _code_axes(table, known)
+    target_values = _numeric(table[target])
     return Sample(
         measures=(*names, *predictors),
         target=target,
         axes=tuple(varied if axes is None else axes),
         x=np.column_stack([dense_ranks(column) for column in values.T]),
-        y=dense_ranks(_numeric(table[target])),
+        y=dense_ranks(target_values),
+        model_ids=tuple(table["model_id"].astype(str)),
+        target_values=target_values,
         trainings=trainings[order].astype(np.int64),
         codes=codes,
         levels=levels,

@@ -1,0 +1,269 @@
+"""The five findings of the article, as fixed in advance, tested on the study at hand.
+
+Kim, Park, Choi & Lee (NeurIPS 2023). Each verdict comes with the number it rests on, its
+interval and the number of models. How each is decided: ``docs/statistics.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sweep.analysis import intervals
+from sweep.analysis.comparison import Comparison
+from sweep.analysis.correlation import Coefficients
+from sweep.analysis.table import Floats
+from sweep.analysis.wording import count, interval, listed, signed
+
+Outcome = Literal["holds", "does not hold", "undecided"]
+
+# What the literature expects of the margin and flatness measures: sign of tau with the gap.
+EXPECTED_SIGN = {
+    "inverse_margin": 1,
+    "prob_margin": 1,
+    "average_ce": -1,
+    "pacbayes_flat": 1,
+    "estimated_sharpness": 1,
+    "estimated_inv_sharpness": 1,
+    "average_flat": 1,
+}
+_PERFECT = 0.9
+_RANGE = 0.3
+_LEVEL = 0.05
+_CONDITIONS = ("early_stopping", "extra_data", "augmentation", "optimizer")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``value`` with its interval ``low`` to ``high`` and ``n`` models is what decides."""
+
+    statement: str
+    outcome: Outcome
+    value: float
+    low: float
+    high: float
+    n: int
+    detail: str
+
+
+def article_claims(
+    result: Coefficients,
+    *,
+    identical: Sequence[Sequence[str]] = (),
+    comparison: Comparison | None = None,
+) -> list[Verdict]:
+    """The verdicts on the article's five findings.
+
+    ``identical``: groups of near-identical measures, which are no rivals of each other.
+    ``comparison``: with the study that the ranking of measures should carry over to.
+    """
+    return [
+        no_perfect_measure(result),
+        defense_matters(result),
+        reversed_measures(result),
+        gradient_norm(result, identical),
+        carries_over(comparison),
+    ]
+
+
+def no_perfect_measure(result: Coefficients) -> Verdict:
+    """Holds if every interval of |tau| stays below 0.9, fails if one lies above entirely."""
+    statement = "No perfect measure: no interval of |τ| reaches 0.9."
+    low, high = intervals.percentile(result.tau[1:], 1 - _LEVEL)
+    reach = np.fmax(np.abs(low), np.abs(high))
+    floor = np.where(low * high > 0, np.fmin(np.abs(low), np.abs(high)), 0)
+    if np.isnan(result.tau[0]).all():
+        return _undecided(statement, "no measure has a τ")
+    top = int(np.nanargmax(reach))
+    outcome: Outcome = "undecided"
+    if np.nanmax(reach) < _PERFECT:
+        outcome = "holds"
+    elif np.nanmax(floor) >= _PERFECT:
+        outcome = "does not hold"
+        top = int(np.nanargmax(floor))
+    detail = f"{result.sample.measures[top]} comes closest"
+    estimate = abs(float(result.tau[0, top]))
+    return Verdict(statement, outcome, estimate, floor[top], reach[top], _n(result, top), detail)
+
+
+def defense_matters(result: Coefficients) -> Verdict:
+    """Two parts: some range over methods exceeds 0.3; boundary_thickness is in the top three.
+
+    The range of a measure is that of its tau within each method with inner maximisation. It
+    counts if it exceeds 0.3 and the difference between the two extreme methods differs from 0,
+    Bonferroni-corrected over the pairs of methods and Holm-corrected over the measures.
+    """
+    statement = (
+        "The defense matters: the range over methods of τ within a method exceeds 0.3, "
+        "and boundary_thickness is among the three largest."
+    )
+    methods = [level for axis, level in result.within if axis == "method" and level != "standard"]
+    if len(methods) < 2:
+        return _undecided(statement, "fewer than two methods with inner maximisation")
+    draws = np.stack([result.within["method", method] for method in methods])
+    spread = _range(draws)
+    usable = ~np.isnan(spread[0])
+    if not usable.any():
+        return _undecided(statement, "no measure has a τ within every method")
+    wide = _wide(draws) & (spread[0] > _RANGE)
+    low, high = intervals.percentile(spread[1:], 1 - _LEVEL)
+    order = np.argsort(-np.nan_to_num(spread, nan=-1.0), axis=1)
+    name = "boundary_thickness"
+    detail = f"{int(wide.sum())} of {count(int(usable.sum()), 'measure')} have such a range"
+    some: Outcome = "holds" if wide.any() else "undecided"
+    if np.nanmax(high) < _RANGE:
+        some = "does not hold"
+    measures = result.sample.measures
+    if name not in measures or not usable[measures.index(name)]:
+        top = int(order[0, 0])
+        outcome: Outcome = "does not hold" if some == "does not hold" else "undecided"
+        detail += f", {measures[top]} the largest; boundary_thickness was not measured"
+    else:
+        top = measures.index(name)
+        inside = float((order[1:, :3] == top).any(axis=1).mean())
+        leads: Outcome = _by_share(inside)
+        parts: set[Outcome] = {some, leads}
+        outcome = next(o for o in ("does not hold", "undecided", "holds") if o in parts)
+        place = int(np.flatnonzero(order[0] == top)[0]) + 1
+        detail += (
+            f"; boundary_thickness has place {place}, and is among the three largest in "
+            f"{inside:.0%} of resamples"
+        )
+    value = float(spread[0, top])
+    return Verdict(statement, outcome, value, low[top], high[top], _n(result, top), detail)
+
+
+def reversed_measures(result: Coefficients) -> Verdict:
+    """Holds if some tau within an architecture or method is clearly opposite to expectation.
+
+    Clearly: p < 0.05, Holm-corrected over all (measure, level) looked at. Fails if every one of
+    them has the expected sign with an interval that excludes 0.
+    """
+    statement = (
+        "Reversed: margin or flatness measures have, within an architecture or method, "
+        "the sign opposite to the expected one."
+    )
+    measures = result.sample.measures
+    looked = [
+        (name, f"{axis}={level}", draws[:, measures.index(name)] * sign)
+        for name, sign in EXPECTED_SIGN.items()
+        if name in measures
+        for (axis, level), draws in result.within.items()
+        if axis in ("architecture", "method") and level != "standard"
+    ]
+    looked = [entry for entry in looked if not np.isnan(entry[2][0])]
+    if not looked:
+        return _undecided(statement, "none of these measures was taken")
+    draws = np.stack([entry[2] for entry in looked], axis=1)
+    p = intervals.holm(intervals.p_values(draws[0], draws[1:], result.sample.num_trainings))
+    low, high = intervals.percentile(draws[1:], 1 - _LEVEL)
+    opposite = (draws[0] < 0) & (p < _LEVEL)
+    outcome: Outcome = "holds" if opposite.any() else "undecided"
+    if (low > 0).all():
+        outcome = "does not hold"
+    worst = int(np.argmin(draws[0]))
+    names = sorted({looked[k][0] for k in np.flatnonzero(opposite)})
+    detail = (
+        f"expected sign times τ is lowest for {looked[worst][0]} where {looked[worst][1]}; "
+        + (f"clearly reversed somewhere: {listed(names)}" if names else "none is clearly reversed")
+        + f" ({count(len(looked), 'combination')} looked at)"
+    )
+    index = measures.index(looked[worst][0])
+    value = float(draws[0, worst])
+    return Verdict(statement, outcome, value, low[worst], high[worst], _n(result, index), detail)
+
+
+def gradient_norm(result: Coefficients, identical: Sequence[Sequence[str]] = ()) -> Verdict:
+    """Holds if x_grad_norm leads in some condition, Bonferroni-corrected over the conditions.
+
+    The lead is |tau| of x_grad_norm minus the largest |tau| of any other measure that is not in
+    its group of near-identical ones. Fails if that interval is below 0 in every condition.
+    """
+    statement = (
+        "Input gradient norm: x_grad_norm has the largest |τ| in some condition of early "
+        "stopping, extra data, augmentation or optimizer."
+    )
+    measures, name = result.sample.measures, "x_grad_norm"
+    conditions = [key for key in result.within if key[0] in _CONDITIONS]
+    if name not in measures or not conditions:
+        missing = "x_grad_norm was not measured" if name not in measures else "no such condition"
+        return _undecided(statement, missing)
+    own = measures.index(name)
+    group = next((g for g in identical if name in g), [name])
+    rivals = [m for m, other in enumerate(measures) if other not in group]
+    if not rivals:
+        return _undecided(statement, "there is no other measure")
+    strength = np.abs(np.stack([result.within[key] for key in conditions], axis=-1))
+    lead = strength[:, own] - np.nanmax(np.nan_to_num(strength[:, rivals]), axis=1)
+    error = np.nanstd(lead[1:], axis=0, ddof=1)
+    corrected = intervals.normal_quantile(1 - _LEVEL / len(conditions))
+    outcome: Outcome = "undecided"
+    if (lead[0] - corrected * error > 0).any():
+        outcome = "holds"
+    elif (lead[0] + corrected * error < 0).all():
+        outcome = "does not hold"
+    best = int(np.nanargmax(lead[0]))
+    led = [f"{axis}={level}" for (axis, level), d in zip(conditions, lead[0], strict=True) if d > 0]
+    detail = (
+        f"lead over the strongest other measure where {'='.join(conditions[best])}; "
+        + (f"it leads where {listed(led)}" if led else "it leads in no condition")
+        + f", of {len(conditions)}"
+    )
+    low, high = lead[0, best] - corrected * error[best], lead[0, best] + corrected * error[best]
+    return Verdict(statement, outcome, float(lead[0, best]), low, high, _n(result, own), detail)
+
+
+def carries_over(comparison: Comparison | None) -> Verdict:
+    """Holds if tau between the measures' tau on two studies is positive, interval above 0."""
+    statement = "Carries over: measures rank alike on another study."
+    if comparison is None:
+        return _undecided(statement, "needs a second study to compare with")
+    c = comparison
+    detail = f"{c.a} against {c.b}: {c.sentence}"
+    return Verdict(statement, _outcome(c.verdict), c.tau, c.low, c.high, len(c.frame), detail)
+
+
+def evidence(verdict: Verdict) -> str:
+    """Number, interval and count in words."""
+    if np.isnan(verdict.value):
+        return "–"
+    return f"{signed(verdict.value)} ({interval(verdict.low, verdict.high)}), n = {verdict.n:,}"
+
+
+def _range(draws: Floats) -> Floats:
+    """Largest minus smallest along the first axis; NaN where one is missing."""
+    return np.asarray(draws.max(axis=0) - draws.min(axis=0))
+
+
+def _wide(draws: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Where the two extreme methods (methods, 1 + D, M) differ from each other, corrected."""
+    methods, columns = len(draws), np.arange(draws.shape[2])
+    filled = np.nan_to_num(draws)
+    highest, lowest = filled[:, 0].argmax(axis=0), filled[:, 0].argmin(axis=0)
+    difference = draws[highest, :, columns] - draws[lowest, :, columns]  # (M, 1 + D)
+    p = intervals.p_values(difference[:, 0], difference[:, 1:].T, None)
+    p = np.minimum(p * methods * (methods - 1) / 2, 1)
+    return np.asarray(intervals.holm(p) < _LEVEL)
+
+
+def _by_share(share: float) -> Outcome:
+    if share >= 1 - _LEVEL:
+        return "holds"
+    return "does not hold" if share <= _LEVEL else "undecided"
+
+
+def _outcome(text: str) -> Outcome:
+    outcomes: Iterable[Outcome] = ("holds", "does not hold", "undecided")
+    return next(outcome for outcome in outcomes if outcome == text)
+
+
+def _n(result: Coefficients, measure: int) -> int:
+    known = ~np.isnan(result.sample.x[:, measure]) & ~np.isnan(result.sample.y)
+    return int(known.sum())
+
+
+def _undecided(statement: str, reason: str) -> Verdict:
+    return Verdict(statement, "undecided", np.nan, np.nan, np.nan, 0, reason)
