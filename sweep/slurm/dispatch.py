@@ -1,0 +1,205 @@
+"""A study to Slurm: submit what is left of it and leave, or wait and watch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sweep import lease, manifest, task
+from sweep.console import console
+from sweep.convert import to_dataclass
+from sweep.dispatch import announce, require_files, select
+from sweep.estimate import relative_cost
+from sweep.plan import Plan, Progress, progress
+from sweep.setting import model_axes
+from sweep.slurm import arrays, client, limits, queue, records
+from sweep.slurm.arrays import Array, Task
+from sweep.slurm.freeze import freeze
+from sweep.slurm.infrastructure import Strikes
+from sweep.slurm.options import SlurmOptions
+from sweep.slurm.submit import Target, check, submit
+from sweep.store import FINAL
+
+_LOCK_WAIT_S = 120.0
+_WATCH_S = 15.0
+
+
+def run_slurm(plan: Plan, options: Mapping[str, Any]) -> int:
+    """Submit what is neither finished nor queued; returns the exit status.
+
+    Without ``wait`` 0 means that everything left is in the queue, 3 that the cluster accepted
+    only a part of it. With ``wait``: 0 if all models are done in the end.
+
+    Raises:
+        ValueError: anything that would make the jobs fail or never start. Nothing has been
+            submitted then.
+    """
+    client.require()
+    slurm = to_dataclass(SlurmOptions, options, "hydra.launcher")
+    require_files(plan)
+    plan.store.check_writable()
+    allowed = _limits(slurm, plan)
+    study = plan.store.study(plan.study).resolve()
+    with _alone(study):
+        numbers = manifest.append(plan.store, plan.study, plan.jobs)
+        state = progress(plan.jobs, plan.store)
+        there = queue.query(max_age_s=0, patience_s=client.PATIENCE_S)
+        if not there.known:
+            raise ValueError(f"Slurm does not answer, nothing was submitted: {there.problem}")
+        queued = {line for _, lines in records.elements(study, there) for line in lines}
+        selected = [i for i in select(plan, state) if numbers[i] not in queued]
+        announce(plan, state, selected)
+        if queued:
+            console.print(f"in the queue already: {len(queued)} tasks")
+            _release_held(study, there)
+        accepted = True
+        if selected:
+            task.prepare([plan.jobs[i] for i in selected], plan.store)
+            tasks = [_task(plan, state, i, numbers[i]) for i in selected]
+            accepted = _submit(plan, slurm, allowed, study, tasks, state, len(there.jobs))
+    if slurm.wait:
+        return _watch(plan, study)
+    if queued or selected:
+        console.print(_next_steps(plan.study), markup=False)
+    return 0 if accepted else 3
+
+
+def _submit(
+    plan: Plan,
+    slurm: SlurmOptions,
+    allowed: limits.Limits,
+    study: Path,
+    tasks: Sequence[Task],
+    state: Progress,
+    jobs_in_queue: int,
+) -> bool:
+    """Submit the tasks; returns whether the cluster took all of them."""
+    try:
+        planned = arrays.plan_arrays(
+            tasks, slurm, allowed, queued=jobs_in_queue, proven=_proven(plan, state)
+        )
+    except arrays.NoRoom as full:
+        console.print(str(full), markup=False)
+        return False
+    bad_nodes = tuple(Strikes(study).bad_nodes(slurm.exclude_after))
+    target = Target(study, plan.store.root.resolve(), freeze(study), bad_nodes)
+    submission = records.new_submission(study)
+    try:
+        check(planned, slurm, target, submission.folder)
+    except ValueError:
+        submission.folder.rmdir()
+        raise
+    ids = submit(planned, slurm, target, submission)
+    left = sum(len(a.lines) for a, job_id in zip(planned, ids, strict=True) if job_id is None)
+    _say_submitted(planned, ids, bad_nodes)
+    if left:
+        console.print(f"{left} tasks were not accepted; the same command submits them later")
+    return left == 0
+
+
+def _limits(slurm: SlurmOptions, plan: Plan) -> limits.Limits:
+    try:
+        allowed = limits.read()
+    except client.SlurmError as error:
+        raise ValueError(f"Slurm does not answer, nothing was submitted: {error}") from None
+    for job in plan.jobs:
+        asked = slurm.resources(model_axes(job.spec, job.checkpoints[0]))
+        allowed.check(asked.partition, asked.time_min, "hydra.launcher.time_min")
+    return allowed
+
+
+def _task(plan: Plan, state: Progress, index: int, line: int) -> Task:
+    job = plan.jobs[index]
+    axes = model_axes(job.spec, job.checkpoints[0])
+    return Task(line, axes, relative_cost(job), index in state.measure_only)
+
+
+def _proven(plan: Plan, state: Progress) -> frozenset[object]:
+    """Methods of which some model of the study is done."""
+    return frozenset(
+        job.spec.method
+        for job in plan.jobs
+        if any(state.status[job.model_id(c)] == "done" for c in job.checkpoints)
+    )
+
+
+@contextmanager
+def _alone(study: Path) -> Iterator[None]:
+    """One submission of a study at a time: a second one waits, and then finds less to do."""
+    folder = study / "submissions"
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while (held := lease.acquire(folder)) is None:
+        if time.monotonic() > deadline:
+            raise ValueError(f"somebody else has been submitting this study for long: {folder}")
+        time.sleep(0.5)
+    with held:
+        yield
+
+
+def _release_held(study: Path, there: queue.Queue) -> None:
+    """Let go what Slurm holds back because a launch failed: running the command again asks so."""
+    ours = [job.job_id for job, _ in _jobs(study, there) if job.held]
+    if ours:
+        client.run(["scontrol", "release", ",".join(ours)], patience_s=client.PATIENCE_S)
+        console.print(f"released {len(ours)} jobs that Slurm held after a failed launch")
+
+
+def _jobs(study: Path, there: queue.Queue) -> list[tuple[queue.QueuedJob, list[int]]]:
+    by_id = {job.job_id: job for job in there.jobs}
+    return [(by_id[job_id], lines) for job_id, lines in records.elements(study, there)]
+
+
+def _say_submitted(
+    planned: Sequence[Array], ids: Sequence[str | None], bad_nodes: Sequence[str]
+) -> None:
+    for array, job_id in zip(planned, ids, strict=True):
+        asked = array.resources
+        most = max(len(e) for e in array.elements)
+        parts = [
+            f"job {job_id}" if job_id else "not accepted",
+            f"{len(array.elements)} jobs for {len(array.lines)} tasks",
+            f"{asked.gpus} GPU, {asked.cpus} CPU, {asked.time_min} min each",
+        ]
+        if most > 1:
+            parts.append(f"up to {most} tasks a job, {array.processes} at a time")
+        if array.parallelism:
+            parts.append(f"{array.parallelism} jobs at a time")
+        if array.canary:
+            parts.append("one of each method, ahead of the others")
+        console.print("  " + "; ".join(parts), markup=False)
+    if bad_nodes:
+        console.print(f"  kept away from nodes that failed: {', '.join(bad_nodes)}")
+
+
+def _next_steps(study: str) -> str:
+    return (
+        f"next:  python -m sweep status {study}      how far it is\n"
+        f"       python -m sweep failures {study}    what went wrong, grouped\n"
+        f"       python -m sweep cancel {study}      stop it; the same command goes on later"
+    )
+
+
+def _watch(plan: Plan, study: Path) -> int:
+    """Print how far the study is until nothing of it is in the queue."""
+    shown = ""
+    while True:
+        there = queue.query(max_age_s=_WATCH_S / 2)
+        mine = _jobs(study, there)
+        counts = progress(plan.jobs, plan.store).counts()
+        line = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+        if there.known:
+            waiting = sum(job.waiting for job, _ in mine)
+            line += f"; jobs: {len(mine) - waiting} running, {waiting} waiting"
+        else:
+            line += f"; jobs: unknown ({there.problem})"
+        if line != shown:
+            console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False)
+            shown = line
+        if there.known and not mine and there.age_s == 0:
+            finished = sum(counts.get(status, 0) for status in FINAL)
+            return 0 if finished == plan.models else 1
+        time.sleep(_WATCH_S)

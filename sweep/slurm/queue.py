@@ -1,0 +1,108 @@
+"""The user's jobs in Slurm's queue: one query for all of them, cached, and never a guess."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import asdict, dataclass
+from getpass import getuser
+from pathlib import Path
+
+from sweep import files
+from sweep.slurm import client
+
+CACHE_S = 30.0
+# %i: 12_3 for an element of an array. The comment comes last: it may contain anything.
+_FORMAT = "%i|%T|%M|%l|%P|%N|%r|%k"
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job, or an element of an array, that is waiting or running."""
+
+    job_id: str  # "12" or "12_3"
+    state: str
+    elapsed: str
+    limit: str
+    partition: str
+    node: str
+    reason: str
+    comment: str
+
+    @property
+    def waiting(self) -> bool:
+        return self.state == "PENDING"
+
+    @property
+    def held(self) -> bool:
+        """Whether Slurm keeps it back until somebody releases it (after a failed launch, say)."""
+        return self.waiting and "held" in self.reason.lower()
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The queue, or the fact that it is not known. An unknown queue says nothing about jobs."""
+
+    known: bool
+    jobs: tuple[QueuedJob, ...] = ()
+    problem: str | None = None
+    age_s: float = 0.0
+
+    def of(self, prefix: str) -> dict[str, QueuedJob]:
+        """Jobs whose comment begins with ``prefix``, by id."""
+        return {job.job_id: job for job in self.jobs if job.comment.startswith(prefix)}
+
+
+def query(*, max_age_s: float = CACHE_S, patience_s: tuple[float, ...] = (1.0, 3.0)) -> Queue:
+    """This user's queue. An answer up to ``max_age_s`` old, of any process, is good enough."""
+    cache = _cache_path()
+    if max_age_s > 0 and (stored := _read_cache(cache, max_age_s)) is not None:
+        return stored
+    try:
+        text = client.run(
+            ["squeue", "--noheader", "--array", f"--user={getuser()}", f"--format={_FORMAT}"],
+            patience_s=patience_s,
+        )
+        queue = Queue(known=True, jobs=parse(text))
+    except client.SlurmError as error:
+        return Queue(known=False, problem=str(error))
+    try:
+        content = {"time": time.time(), "jobs": [asdict(job) for job in queue.jobs]}
+        files.write_json(cache, content)
+    except OSError:
+        pass  # without a cache the next one asks again
+    return queue
+
+
+def parse(text: str) -> tuple[QueuedJob, ...]:
+    """Jobs from squeue's output in ``_FORMAT``.
+
+    Raises:
+        client.SlurmError: a line is not in that format.
+    """
+    jobs = []
+    for line in text.splitlines():
+        fields = line.split("|", _FORMAT.count("|"))
+        if len(fields) != _FORMAT.count("|") + 1:
+            raise client.SlurmError(f"squeue printed a line that is not understood: {line!r}")
+        # foreign arrays can show as one line for many elements; ours are asked for one by one
+        if re.fullmatch(r"\d+(_\d+)?", fields[0]):
+            jobs.append(QueuedJob(*fields))
+    return tuple(jobs)
+
+
+def _cache_path() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    cluster = os.environ.get("SLURM_CONF", "default").strip("/").replace("/", "-")
+    return Path(base) / "robustness-sweep" / f"queue-{cluster}.json"
+
+
+def _read_cache(path: Path, max_age_s: float) -> Queue | None:
+    try:
+        content = files.read_json(path)
+        age = time.time() - content["time"]
+        jobs = tuple(QueuedJob(**job) for job in content["jobs"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return Queue(known=True, jobs=jobs, age_s=age) if 0 <= age < max_age_s else None

@@ -1,0 +1,98 @@
+"""What was handed to Slurm: one folder per submission, so that a second one only tops up.
+
+``submissions/<n>/record.json`` is written by the submitting process alone; ``failures/`` and
+``halt.json`` by the jobs, a file each.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sweep import files
+from sweep.slurm.queue import Queue
+
+
+class Submission:
+    """One submission of a study. ``name``: its number, ``0001``."""
+
+    def __init__(self, study: Path, name: str) -> None:
+        self.study = study
+        self.name = name
+        self.folder = study / "submissions" / name
+
+    def read(self) -> dict[str, Any]:
+        """``record.json``: time, code, and the arrays with their job ids and elements."""
+        return files.read_json(self.folder / "record.json") or {"arrays": []}
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Replace ``record.json``: before each sbatch and after it."""
+        files.write_json(self.folder / "record.json", record)
+
+    def array_ids(self) -> list[str]:
+        """Slurm's ids of the arrays that were accepted."""
+        return [a["job_id"] for a in self.read()["arrays"] if a["job_id"]]
+
+    def add_failure(self, line: int, reason: str) -> None:
+        """Remember that a line of the manifest failed in this submission."""
+        files.write_json(self.folder / "failures" / f"{line}.json", {"reason": reason})
+
+    def common_failure(self, at_least: int) -> str | None:
+        """A reason that so many lines share, or None. Numbers in it do not make a difference."""
+        reasons: dict[str, str] = {}
+        count: Counter[str] = Counter()
+        for path in (self.folder / "failures").glob("*.json"):
+            reason = (files.read_json(path) or {}).get("reason", "")
+            key = re.sub(r"[0-9a-f]{16}|\d+", "#", reason)
+            reasons[key] = reason
+            count[key] += 1
+        return next((reasons[k] for k, n in count.most_common(1) if n >= at_least), None)
+
+    def halt(self, reason: str) -> None:
+        """Let no further job of this submission begin its work."""
+        files.write_json(self.folder / "halt.json", {"reason": reason, "time": time.time()})
+
+    def halted(self) -> str | None:
+        """Why the submission was halted, or None."""
+        content = files.read_json(self.folder / "halt.json")
+        return content["reason"] if content else None
+
+
+def submissions(study: Path) -> list[Submission]:
+    """All submissions of a study, the oldest first."""
+    folders = sorted((study / "submissions").glob("[0-9]*"))
+    return [Submission(study, path.name) for path in folders]
+
+
+def new_submission(study: Path) -> Submission:
+    """The next one, with a folder of its own, created exclusively."""
+    number = max((int(s.name) for s in submissions(study)), default=0) + 1
+    submission = Submission(study, f"{number:04d}")
+    submission.folder.mkdir(parents=True)
+    return submission
+
+
+def comment(study: Path, submission: str, position: int) -> str:
+    """What squeue shows with each job: enough to know an array whose id was never written down.
+
+    It happens when sbatch is cut off after Slurm has accepted the job.
+    """
+    return f"{study.resolve()}:{submission}.{position}"
+
+
+def elements(study: Path, queue: Queue) -> Iterator[tuple[str, list[int]]]:
+    """Every job of the study that is in the queue, with the manifest lines it runs."""
+    by_comment = {}
+    for submission in submissions(study):
+        for position, array in enumerate(submission.read()["arrays"]):
+            by_comment[comment(study, submission.name, position)] = array["elements"]
+    for job in queue.of(f"{study.resolve()}:").values():
+        lines = by_comment.get(job.comment)
+        if lines is None:
+            continue  # its record was deleted: the leases still keep two from doing the same
+        _, _, index = job.job_id.partition("_")
+        yield job.job_id, lines[int(index or 0)]

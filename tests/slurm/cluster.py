@@ -1,0 +1,80 @@
+"""What tests do to the cluster: look, wait, and break things."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass
+class Cluster:
+    """A running one-machine Slurm. ``state``: its folder; ``environment``: what started it."""
+
+    state: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Standard output of a Slurm command."""
+        environment = self.environment | {"SLURM_CONF": str(self.state / "slurm.conf")}
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert not check or result.returncode == 0, result.stderr
+        return result.stdout
+
+    def start(self) -> None:
+        """Start what has died."""
+        script = PROJECT / ".ci/slurm/start.sh"
+        subprocess.run([script], env=self.environment, check=True, timeout=120, capture_output=True)
+
+    def reset(self) -> None:
+        """An empty queue, no submit limit, all nodes up."""
+        self.run("scancel", "--user=root")
+        self.limit_submissions(-1)
+        self.start()
+        self.wait(lambda: not self.jobs(), "the queue to drain")
+
+    def limit_submissions(self, jobs: int) -> None:
+        """Limit a user's jobs in the queue; -1: no limit."""
+        change = ["modify", "qos", "normal", "set", f"MaxSubmitJobsPerUser={jobs}"]
+        self.run("sacctmgr", "--immediate", "--quiet", *change, check=False)
+        wanted = "" if jobs < 0 else str(jobs)
+        show = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=MaxSubmitPU"]
+        assert self.run(*show).strip() == wanted
+
+    def jobs(self, fields: str = "%i %T") -> dict[str, str]:
+        """State of each job in the queue, elements of arrays one by one."""
+        lines = self.run("squeue", "--noheader", "--array", f"--format={fields}").splitlines()
+        return dict(line.split(maxsplit=1) for line in lines)
+
+    def ended(self, array: str) -> dict[str, str]:
+        """Slurm's final word on each element of an array, from its accounting."""
+        text = self.run("sacct", "-X", "-n", "-P", "--duplicates", "-o", "JobID,State", "-j", array)
+        return dict(line.split("|", 1) for line in text.splitlines())
+
+    def hurry(self) -> None:
+        """Let requeued jobs begin now: Slurm makes them wait for two minutes."""
+        for job, state in self.jobs("%i %T/%r").items():
+            if state == "PENDING/BeginTime":
+                self.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+
+    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = 60) -> None:
+        """Wait until ``condition`` holds, hurrying what Slurm delays."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {seconds} s for {what}: {self.jobs()}"
+            self.hurry()
+            time.sleep(0.3)
+
+    def drain(self, *, seconds: float = 120) -> None:
+        """Wait until nothing is in the queue."""
+        self.wait(lambda: not self.jobs(), "the queue to drain", seconds=seconds)
+
+    def slurmd(self, node: str) -> int:
+        """Process id of a node's daemon."""
+        return int((self.state / "run" / f"{node}.pid").read_text())

@@ -1,0 +1,122 @@
+"""Slurm's commands: what they inherit, and what their errors mean. Fakes on PATH, no mocks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sweep.slurm import client, limits, queue
+
+
+def command(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder at the head of PATH, and a cache of its own."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_an_enclosing_job_leaves_nothing_but_the_cluster(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_CPU_BIND", "SBATCH_PARTITION", "PMIX_RANK", "SLURM_MEM_PER_NODE"):
+        monkeypatch.setenv(name, "inherited")
+    monkeypatch.setenv("SLURM_CONF", "/somewhere/slurm.conf")
+    command(programs, "sbatch", "env")
+    seen = client.run(["sbatch"])
+    assert "inherited" not in seen
+    assert "SLURM_CONF=/somewhere/slurm.conf" in seen
+    with client.cleaned():
+        assert "SLURM_CPU_BIND" not in os.environ
+    assert os.environ["SLURM_CPU_BIND"] == "inherited"
+
+
+def test_a_busy_controller_is_asked_again(programs: Path) -> None:
+    script = f"""
+echo x >> {programs}/calls
+[ $(wc -l < {programs}/calls) -ge 3 ] && echo answer && exit 0
+echo "slurm_load_jobs error: Socket timed out on send/recv operation" >&2; exit 1"""
+    command(programs, "squeue", script)
+    with pytest.raises(client.SlurmBusy):
+        client.run(["squeue"])
+    assert client.run(["squeue"], patience_s=(0.0, 0.0)) == "answer\n"
+
+
+def test_a_refusal_is_not_asked_again(programs: Path) -> None:
+    script = f"echo x >> {programs}/calls; echo 'Invalid partition name specified' >&2; exit 1"
+    command(programs, "sbatch", script)
+    with pytest.raises(client.SlurmError, match="Invalid partition"):
+        client.run(["sbatch"], patience_s=(0.0, 0.0))
+    assert (programs / "calls").read_text() == "x\n"
+
+
+def test_no_slurm_is_said_in_one_sentence(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(programs))
+    with pytest.raises(ValueError, match="no Slurm on this machine"):
+        client.require()
+
+
+def test_an_unanswered_query_is_unknown_and_empty_of_claims(programs: Path) -> None:
+    command(programs, "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    asked = queue.query(patience_s=())
+    assert not asked.known
+    assert asked.problem is not None
+    assert "Unable to contact" in asked.problem
+    assert asked.jobs == ()
+
+
+def test_output_that_is_not_understood_is_unknown_too(programs: Path) -> None:
+    command(programs, "squeue", "echo 'something | else'")
+    assert not queue.query(patience_s=()).known
+
+
+def test_one_query_serves_everybody_for_a_while(programs: Path) -> None:
+    line = "7_2|RUNNING|0:10|5:00|gpu|node1|None|/r/studies/demo:0001.0"
+    command(programs, "squeue", f"echo x >> {programs}/calls; echo '{line}'")
+    first, second = queue.query(), queue.query()
+    assert first.jobs == second.jobs
+    assert second.jobs[0].comment == "/r/studies/demo:0001.0"
+    assert (programs / "calls").read_text() == "x\n"
+    queue.query(max_age_s=0)
+    assert (programs / "calls").read_text() == "x\nx\n"
+
+
+def test_minutes_of_slurm() -> None:
+    texts = {
+        "1-00:00:00": 1440,
+        "30:00": 30,
+        "2:30:00": 150,
+        "UNLIMITED": None,
+        "7-12:00:30": 10800,
+    }
+    assert {t: limits.parse_minutes(t) for t in texts} == texts
+    assert limits.parse_minutes("UNLIMITED") is None
+
+
+def test_submit_limits_that_concern_the_user() -> None:
+    associations = "100||normal,long\n||normal\n"
+    qualities = "normal|50||\nlong||70|\nsecret|1|1|1\n"
+    found = limits.parse_submit_limits(associations, qualities)
+    assert sorted(n for n in found if n is not None) == [50, 70, 100]
+
+
+def test_impossible_times_are_refused_with_the_limit() -> None:
+    partitions = limits.parse_partitions(
+        "PartitionName=gpu Default=YES MaxTime=1-00:00:00 State=UP\n"
+        "PartitionName=long Default=NO MaxTime=UNLIMITED State=UP\n"
+    )
+    allowed = limits.Limits(1001, None, partitions)
+    allowed.check(None, 1440, "time_min")
+    allowed.check("gpu,long", 5000, "time_min")
+    with pytest.raises(ValueError, match=r"above the limit of partition gpu \(1440 minutes\)"):
+        allowed.check(None, 1441, "time_min")
+    with pytest.raises(ValueError, match="did you mean long"):
+        allowed.check("lonng", 10, "time_min")
