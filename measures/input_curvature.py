@@ -25,9 +25,7 @@ def cure_curvature(context: Context) -> float:
     gradients = context.clean.input_gradients
     total = 0.0
     for x, y, gradient in context.batches(context.images, context.labels, gradients):
-        step = geometry(context.threat.norm).ascend(
-            torch.zeros_like(x), gradient, context.threat.eps
-        )
+        step = ball.ascend(torch.zeros_like(x), gradient, context.threat.eps)
         h = step.flatten(1).norm(dim=1)
         change = (loss_gradient(context, x + step, y)[1] - gradient).flatten(1).norm(dim=1)
         total += float((change / h).nan_to_num(nan=0.0).double().sum())  # 0/0: a flat loss
