@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from defenses.architectures.layers import Normalisation, Normalise, start_normal, start_uniform
 from defenses.architectures.resnet import ResNet
@@ -59,7 +60,7 @@ def _wrn(depth: int, widen: int) -> Architecture:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet18": _resnet((2, 2, 2, 2), (64, 128, 256, 512)),
-    "resnet_small": _resnet((1, 1), (16, 32)),  # for images of 8x8
+    "resnet_small": _resnet((1, 1), (16, 32), stem_stride=2),  # for images of 8x8
     "resnet_medium": _resnet((1, 1, 1), (16, 32, 64), stem_stride=2),  # for images of 28x28
     "wrn10_1": _wrn(10, 1),
     "wrn10_2": _wrn(10, 2),
@@ -117,3 +118,13 @@ def build(
 def parameter_count(model: nn.Module) -> int:
     """Number of trainable numbers."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def flops(name: str, *, num_classes: int, in_channels: int, image_size: int) -> int:
+    """Floating-point operations of one image's forward pass (a multiply-add counts as two)."""
+    with torch.device("meta"):
+        network = architecture(name).make(num_classes, in_channels).eval()
+        image = torch.zeros(1, in_channels, image_size, image_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image)
+    return int(counter.get_total_flops())
