@@ -68,7 +68,7 @@ class OpenRun:
         """Send the epochs that are not there yet."""
         for record in records:
             if record["epoch"] > self.last_epoch:
-                self.run.log(loggable(record), step=record["epoch"])
+                self.run.log(loggable(record), step=record["epoch"], commit=True)
                 self.last_epoch = record["epoch"]
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ class OpenRun:
         """
         links = {"link/sibling": self._sibling(), "link/slurm_job": slurm_job()}
         self.run.summary.update({**summary, **{k: v for k, v in links.items() if v is not None}})
-        self.run.finish(exit_code=1 if summary.get("status", "done") != "done" else 0)
+        self.run.finish(exit_code=0 if summary["status"] == "done" else 1)
         self._tidy()
 
     def interrupt(self) -> None:
@@ -114,6 +114,7 @@ def client_settings(settings: TrackingSettings, folder: Path, *, online: bool) -
         console="off",
         silent=True,
         symlink=False,
+        ignore_globs=("config.yaml", "wandb-summary.json"),  # copies of what the run has anyway
         disable_code=True,
         save_code=False,
         disable_git=True,

@@ -7,14 +7,12 @@ came to be. Names are the column names of ``models.parquet``.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 MAX_TAG = 64  # characters; W&B refuses longer ones
-OK = "done"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +30,9 @@ class RunContent:
         return asdict(self)
 
     @property
-    def failed(self) -> bool:
-        return bool(self.summary.get("status", OK) != OK)
+    def finished(self) -> bool:
+        """Whether nothing more is to come, for better or worse."""
+        return self.summary.get("status") not in (None, "running")
 
 
 def run_content(
@@ -53,7 +52,7 @@ def run_content(
         study=study,
         sibling=f"{training_id}-{'best' if checkpoint == 'last' else 'last'}",
         tags=tags(study, axes),
-        config={**config, **axes, **identity},
+        config=_without_empty({**config, **axes, **identity}),
         summary=summary(row) if row is not None else {},
     )
 
@@ -78,8 +77,8 @@ def summary(row: Mapping[str, Any]) -> dict[str, Any]:
         **{f"measure/{name}": result["value"] for name, result in measures.items()},
         **{f"measure/{name}.se": result.get("se") for name, result in measures.items()},
         **{f"measure/{name}.reason": result.get("reason") for name, result in measures.items()},
-        **_flat("cost", row.get("costs", {})),
-        **_flat("provenance", row.get("provenance", {})),
+        **_flat("cost", row.get("costs", {}), "/"),
+        **_flat("provenance", row.get("provenance", {}), "."),
     }
 
 
@@ -112,26 +111,23 @@ def loggable(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if isinstance(v, bool | int | float | str)}
 
 
-def same(ours: Any, theirs: Any) -> bool:
-    """Whether a value came back from W&B as it was sent: JSON makes 1.0 to 1 and NaN to a word."""
-    if isinstance(ours, float) and not math.isfinite(ours):
-        return theirs in (
-            str(ours),
-            {math.inf: "Infinity", -math.inf: "-Infinity"}.get(ours, "NaN"),
-        )
-    if isinstance(ours, bool) or isinstance(theirs, bool):
-        return ours is theirs
-    return bool(ours == theirs)
+def _without_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested configuration without empty groups, which W&B would drop silently."""
+    kept = {k: _without_empty(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
+    return {k: v for k, v in kept.items() if v != {}}
 
 
-_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
+_PLAIN = str | int | float | bool | None
 
 
-def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(prefix: str, values: Mapping[str, Any], separator: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        key = f"{prefix}/{name}"
-        flat |= _flat(key, value) if isinstance(value, Mapping) else {key: value}
+        if isinstance(value, Mapping):
+            parts = {f"{prefix}/{name}{separator}{part}": v for part, v in value.items()}
+        else:
+            parts = {f"{prefix}/{name}": value}
+        flat |= {key: v if isinstance(v, _PLAIN) else repr(v) for key, v in parts.items()}
     return flat
 
 

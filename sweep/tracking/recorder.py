@@ -3,14 +3,16 @@
 Whatever happens to it (a hanging service, a full disk, a crash) cannot reach the training, which
 only writes short lines into a pipe. The lines (JSON objects) and what they do:
 
-    {"op": "start", "folder", "settings", "online"}      first line
+    {"op": "start", "folder", "settings", "online", "at_once"}   first line
     {"op": "open", "run": RunContent, "history": path}   begin or continue a run, catch up
     {"op": "epoch", "id", "record"}                      one more epoch of an open run
     {"op": "close", "run": RunContent, "history": path}  bring it up to date, summary, finish
+                    may have "epochs_there": what `sync` found in the service already
     {"op": "interrupt", "id"}                            finish an open run as to be continued
 
-Each close is answered on stdout: {"id": ..., "error": null or a line of text}. At the end of
-input it leaves; runs still open are then "crashed" in W&B, which is what became of their job.
+Close and interrupt are answered on stdout: {"id": ..., "error": null or a line of text}. At the
+end of input it leaves; runs still open are then "crashed" in W&B, as is their job.
+With ``at_once`` above 1, lines are worked on side by side: only for closes of different runs.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
 from sweep.tracking.content import RunContent, read_history
+from sweep.tracking.handle import ANSWERED
 from sweep.tracking.settings import TrackingSettings, redact
 
 
@@ -53,7 +58,7 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - W&B may fail in any way, and none may matter
             self._broken[model_id] = redact(f"{type(error).__name__}: {error}")[:500]
             self._runs.pop(model_id, None)
-        if message["op"] != "close":
+        if message["op"] not in ANSWERED:
             return None
         return {"id": model_id, "error": self._broken.pop(model_id, None)}
 
@@ -67,15 +72,19 @@ class Recorder:
             case "close":
                 assert content is not None
                 if model_id not in self._runs:
-                    self._open(content, Path(message["history"]))
-                self._runs.pop(model_id).finish(content.summary)
+                    self._open(content, Path(message["history"]), message.get("epochs_there"))
+                run = self._runs.pop(model_id)
+                run.finish(content.summary) if content.finished else run.interrupt()
             case "interrupt" if model_id in self._runs:
                 self._runs.pop(model_id).interrupt()
 
-    def _open(self, content: RunContent, history: Path) -> None:
-        run = self._open_run(content, self._settings, self._folder, online=self._online)
+    def _open(self, content: RunContent, history: Path, epochs_there: int | None = None) -> None:
+        records = read_history(history)
+        run = self._open_run(
+            content, self._settings, self._folder, online=self._online, epochs_there=epochs_there
+        )
         self._runs[content.model_id] = run
-        run.log(read_history(history))
+        run.log(records)
 
 
 def main(lines: TextIO, answers: TextIO) -> None:
@@ -84,10 +93,17 @@ def main(lines: TextIO, answers: TextIO) -> None:
     recorder = Recorder(
         TrackingSettings(**start["settings"]), Path(start["folder"]), online=start["online"]
     )
-    for line in lines:
+    lock = threading.Lock()
+
+    def work(line: str) -> None:
         answer = recorder.handle(json.loads(line))
         if answer is not None:
-            print(json.dumps(answer), file=answers, flush=True)
+            with lock:
+                print(json.dumps(answer), file=answers, flush=True)
+
+    with ThreadPoolExecutor(start["at_once"]) as executor:
+        for line in lines:
+            executor.submit(work, line)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,10 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """A run as the service has it. ``history_lines``: None where the service does not count."""
+    """A run as the service has it. ``history_lines``: None where the service does not count.
+
+    ``last_epoch`` is the last of its history, 0 before the first.
+    """
 
     model_id: str
     state: str
@@ -40,11 +43,7 @@ class RemoteRun:
     summary: dict[str, Any]
     tags: tuple[str, ...]
     history_lines: int | None
-
-    @property
-    def last_epoch(self) -> int:
-        """The last epoch of the run's history, 0 before the first: W&B keeps it in the summary."""
-        return int(self.summary.get("epoch", 0))
+    last_epoch: int
 
 
 class Server:
@@ -75,7 +74,7 @@ class Server:
         for batch in _batches(model_ids, RUNS_PER_REQUEST):
             names = {f"run{i}": model_id for i, model_id in enumerate(batch)}
             declared = "".join(f", ${alias}: String!" for alias in names)
-            fields = "name state config summaryMetrics tags historyLineCount"
+            fields = "name state config summaryMetrics tags historyLineCount historyTail"
             asked = " ".join(f"{a}: run(name: ${a}) {{ {fields} }}" for a in names)
             query = (
                 f"query($project: String!, $entity: String!{declared}) "
@@ -131,14 +130,27 @@ def _send(request: urllib.request.Request) -> dict[str, Any]:
 
 def _remote_run(run: dict[str, Any]) -> RemoteRun:
     config = json.loads(run["config"] or "{}")
+    summary = json.loads(run["summaryMetrics"] or "{}")
     return RemoteRun(
         model_id=run["name"],
         state=run["state"],
         config={k: v["value"] for k, v in config.items() if k != "_wandb"},
-        summary=json.loads(run["summaryMetrics"] or "{}"),
+        summary=summary,
         tags=tuple(run["tags"] or ()),
         history_lines=run["historyLineCount"] or None,
+        last_epoch=_last_epoch(run, summary),
     )
+
+
+def _last_epoch(run: dict[str, Any], summary: dict[str, Any]) -> int:
+    """From the history itself where the service shows its end, as W&B does.
+
+    The summary knows the epoch, too, but it may arrive before the history does. Only of a run
+    that was closed in order it can be trusted; that is for services that do not count.
+    """
+    if run["historyLineCount"]:
+        return int(json.loads(json.loads(run["historyTail"])[-1])["_step"])
+    return int(summary.get("epoch", 0)) if run["state"] != "running" else 0
 
 
 def _batches(items: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -99,14 +99,15 @@ def wandb_folder(study_dir: Path) -> Path:
     return study_dir / "wandb"
 
 
-def client_environment(folder: Path) -> dict[str, str]:
+def client_environment(folder: Path, scratch: Path) -> dict[str, str]:
     """Environment of a process that uses the W&B client: ours, with all its folders in ``folder``.
+
+    ``scratch`` takes its caches and temporary files, and can be deleted after the process.
 
     What W&B remembers in the user's home (which service, which entity) is handed on by value,
     because its configuration folder moves too.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") or k in _HANDED_ON}
-    scratch = folder / "tmp"
     return kept | {
         "WANDB_BASE_URL": base_url(),
         "WANDB_DIR": str(folder.parent),
