@@ -125,6 +125,7 @@ def fold(model: nn.Module, images: Tensor) -> Folded:
             network.graph.erase_node(node)
         else:
             network.add_submodule(str(node.target), Diagonal(scale.float(), shift.float()))
+    network.delete_all_unused_submodules()  # the folded batch-norms
     network.recompile()
     assert_same_logits(model, network, images)
     return Folded(network, linear_maps(network, images[:1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -53,9 +54,7 @@ def relu_net(draw: Callable[..., Tensor]) -> nn.Sequential:
 
 @pytest.fixture
 def rescaled(relu_net: nn.Sequential) -> nn.Sequential:
-    """``relu_net`` with its first layer times 10 and its second divided by 10: the same function."""
-    import copy
-
+    """``relu_net`` with its first layer times 10, its second by 1/10: the same function."""
     other = copy.deepcopy(relu_net)
     with torch.no_grad():
         other[0].weight *= 10
