@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from sweep.analysis import report
+from sweep.analysis.comparison import Comparison, compare
 from sweep.analysis.correlation import correlate
+from sweep.analysis.study import Analysis, analyse
 from sweep.analysis.table import usable
 from sweep.analysis.terminal import terminal_table
+from sweep.analysis.user_claims import read_claims
 
-__all__ = ["correlate", "report", "terminal_table", "usable"]
+__all__ = [
+    "Analysis",
+    "Comparison",
+    "analyse",
+    "compare",
+    "correlate",
+    "read_claims",
+    "report",
+    "terminal_table",
+    "usable",
+]

@@ -15,21 +15,13 @@ import numpy as np
 from sweep.analysis import intervals
 from sweep.analysis.comparison import Comparison
 from sweep.analysis.correlation import Coefficients
+from sweep.analysis.expectations import expected_sign, family, is_control
 from sweep.analysis.table import Floats
 from sweep.analysis.wording import count, interval, listed, signed
 
 Outcome = Literal["holds", "does not hold", "undecided"]
 
-# What the literature expects of the margin and flatness measures: sign of tau with the gap.
-EXPECTED_SIGN = {
-    "inverse_margin": 1,
-    "prob_margin": 1,
-    "average_ce": -1,
-    "pacbayes_flat": 1,
-    "estimated_sharpness": 1,
-    "estimated_inv_sharpness": 1,
-    "average_flat": 1,
-}
+_MARGIN = ("inverse_margin", "prob_margin", "average_ce")
 _PERFECT = 0.9
 _RANGE = 0.3
 _LEVEL = 0.05
@@ -70,12 +62,18 @@ def article_claims(
 
 
 def no_perfect_measure(result: Coefficients) -> Verdict:
-    """Holds if every interval of |tau| stays below 0.9, fails if one lies above entirely."""
+    """Holds if every interval of |tau| stays below 0.9, fails if one lies above entirely.
+
+    Controls (train accuracy) are no measures in this sense.
+    """
     statement = "No perfect measure: no interval of |τ| reaches 0.9."
-    low, high = intervals.percentile(result.tau[1:], 1 - _LEVEL)
+    controls = [is_control(name) for name in result.sample.measures]
+    low, high = intervals.percentile(
+        np.where(controls, np.nan, result.tau[1:]), 1 - _LEVEL, _size(result)
+    )
     reach = np.fmax(np.abs(low), np.abs(high))
     floor = np.where(low * high > 0, np.fmin(np.abs(low), np.abs(high)), 0)
-    if np.isnan(result.tau[0]).all():
+    if np.isnan(reach).all():
         return _undecided(statement, "no measure has a τ")
     top = int(np.nanargmax(reach))
     outcome: Outcome = "undecided"
@@ -109,7 +107,7 @@ def defense_matters(result: Coefficients) -> Verdict:
     if not usable.any():
         return _undecided(statement, "no measure has a τ within every method")
     wide = _wide(draws) & (spread[0] > _RANGE)
-    low, high = intervals.percentile(spread[1:], 1 - _LEVEL)
+    low, high = intervals.percentile(spread[1:], 1 - _LEVEL, _size(result))
     order = np.argsort(-np.nan_to_num(spread, nan=-1.0), axis=1)
     name = "boundary_thickness"
     detail = f"{int(wide.sum())} of {count(int(usable.sum()), 'measure')} have such a range"
@@ -149,8 +147,8 @@ def reversed_measures(result: Coefficients) -> Verdict:
     measures = result.sample.measures
     looked = [
         (name, f"{axis}={level}", draws[:, measures.index(name)] * sign)
-        for name, sign in EXPECTED_SIGN.items()
-        if name in measures
+        for name in measures
+        if (sign := _believed(name)) is not None
         for (axis, level), draws in result.within.items()
         if axis in ("architecture", "method") and level != "standard"
     ]
@@ -159,7 +157,7 @@ def reversed_measures(result: Coefficients) -> Verdict:
         return _undecided(statement, "none of these measures was taken")
     draws = np.stack([entry[2] for entry in looked], axis=1)
     p = intervals.holm(intervals.p_values(draws[0], draws[1:], result.sample.num_trainings))
-    low, high = intervals.percentile(draws[1:], 1 - _LEVEL)
+    low, high = intervals.percentile(draws[1:], 1 - _LEVEL, _size(result))
     opposite = (draws[0] < 0) & (p < _LEVEL)
     outcome: Outcome = "holds" if opposite.any() else "undecided"
     if (low > 0).all():
@@ -193,7 +191,7 @@ def gradient_norm(result: Coefficients, identical: Sequence[Sequence[str]] = ())
         return _undecided(statement, missing)
     own = measures.index(name)
     group = next((g for g in identical if name in g), [name])
-    rivals = [m for m, other in enumerate(measures) if other not in group]
+    rivals = [m for m, o in enumerate(measures) if o not in group and not is_control(o)]
     if not rivals:
         return _undecided(statement, "there is no other measure")
     strength = np.abs(np.stack([result.within[key] for key in conditions], axis=-1))
@@ -233,6 +231,12 @@ def evidence(verdict: Verdict) -> str:
     return f"{signed(verdict.value)} ({interval(verdict.low, verdict.high)}), n = {verdict.n:,}"
 
 
+def _believed(name: str) -> int | None:
+    """The expected sign, of the margin measures that the article names and of all of flatness."""
+    chosen = name in _MARGIN or family(name) == "flatness"
+    return expected_sign(name) if chosen else None
+
+
 def _range(draws: Floats) -> Floats:
     """Largest minus smallest along the first axis; NaN where one is missing."""
     return np.asarray(draws.max(axis=0) - draws.min(axis=0))
@@ -258,6 +262,10 @@ def _by_share(share: float) -> Outcome:
 def _outcome(text: str) -> Outcome:
     outcomes: Iterable[Outcome] = ("holds", "does not hold", "undecided")
     return next(outcome for outcome in outcomes if outcome == text)
+
+
+def _size(result: Coefficients) -> int:
+    return result.sample.num_trainings
 
 
 def _n(result: Coefficients, measure: int) -> int:

@@ -76,7 +76,7 @@ def compare(
         x = data.x[:, chosen]
         weights = bootstrap_weights(data.num_trainings, draws, seed + number)
         tau = weighted_tau(x, data.y, data.trainings, weights)
-        low, high = intervals.percentile(tau[1:], 0.95)
+        low, high = intervals.percentile(tau[1:], 0.95, data.num_trainings)
         columns |= {f"tau_{label}": tau[0], f"tau_{label}_low": low, f"tau_{label}_high": high}
         columns[f"n_{label}"] = (~np.isnan(x) & ~np.isnan(data.y)[:, None]).sum(axis=0)
         parts.append(tau)
@@ -109,5 +109,5 @@ def _agreement(a: Floats, b: Floats, seed: int) -> tuple[float, float, float]:
             for d in range(len(a))
         ]
     )
-    low, high = intervals.percentile(taus[1:], 0.95)
+    low, high = intervals.percentile(taus[1:], 0.95, count)
     return float(taus[0]), float(low), float(high)

@@ -44,7 +44,7 @@ def controls(
 
     Columns of ``frame``, indexed by measure:
 
-    * ``tau_control`` (``_low``, ``_high``): tau_b of the measure with the control
+    * ``tau``, ``tau_control`` (``_low``, ``_high``): tau_b with the target, with the control
     * ``partial`` (``_low``, ``_high``): partial tau with the target given the control
     * ``r2``: cross-validated R^2 of the measure alone; ``r2_with_control``: together with the
       control; ``gain``: that minus R^2 of the control alone on the same models
@@ -61,8 +61,12 @@ def controls(
     partial = partial_tau(with_target, with_control, with_target[:, [last]])
     r2, r2_pairs, alone = cross_validated_r2(data, seed=seed)
     columns: dict[str, Floats] = {}
-    for name, resampled in (("tau_control", with_control), ("partial", partial)):
-        low, high = intervals.percentile(resampled[1:], 0.95)
+    for name, resampled in (
+        ("tau", with_target),
+        ("tau_control", with_control),
+        ("partial", partial),
+    ):
+        low, high = intervals.percentile(resampled[1:], 0.95, data.num_trainings)
         columns |= {name: resampled[0], f"{name}_low": low, f"{name}_high": high}
     columns |= {"r2": r2, "r2_with_control": r2_pairs[:, last]}
     columns["gain"] = r2_pairs[:, last] - alone[:, last]

@@ -91,22 +91,38 @@ def correlate(
     return summarise(coefficients(data, draws=draws, seed=seed), seed=seed, level=level)
 
 
+def tau_alone(
+    table: pd.DataFrame, *, target: str = "gap", draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Only ``n trainings tau tau_low tau_high p p_holm`` of :func:`correlate`: needs no axis."""
+    data = sample(table, target=target, axes=[], granulated=False)
+    return _tau_columns(coefficients(data, draws=draws, seed=seed), 0.95)
+
+
+def _tau_columns(result: Coefficients, level: float) -> pd.DataFrame:
+    data = result.sample
+    known = ~np.isnan(data.x) & ~np.isnan(data.y)[:, None]
+    trainings = np.array([len(np.unique(data.trainings[rows])) for rows in known.T])
+    tau, draws = result.tau[0], result.tau[1:]
+    low, high = intervals.percentile(draws, level, data.num_trainings)
+    p = intervals.p_values(tau, draws, trainings)
+    columns = {"n": known.sum(axis=0), "trainings": trainings, "tau": tau, "tau_low": low}
+    columns |= {"tau_high": high, "p": p, "p_holm": intervals.holm(p)}
+    return pd.DataFrame(columns, index=pd.Index(data.measures, name="measure"))
+
+
 def summarise(result: Coefficients, *, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
     """The frame of :func:`correlate` from resampled coefficients."""
     data, draws = result.sample, len(result.tau) - 1
-    known = ~np.isnan(data.x) & ~np.isnan(data.y)[:, None]
-    trainings = np.array([len(np.unique(data.trainings[rows])) for rows in known.T])
-    columns: dict[str, Floats | Ints] = {"n": known.sum(axis=0), "trainings": trainings}
+    columns: dict[str, Floats | Ints] = {}
 
     def add(name: str, estimate: Floats, low: Floats, high: Floats) -> None:
         columns.update({name: estimate, f"{name}_low": low, f"{name}_high": high})
 
     def add_draws(name: str, resampled: Floats) -> None:
-        add(name, resampled[0], *intervals.percentile(resampled[1:], level))
+        reach = intervals.percentile(resampled[1:], level, data.num_trainings)
+        add(name, resampled[0], *reach)
 
-    add_draws("tau", result.tau)
-    p = intervals.p_values(result.tau[0], result.tau[1:], trainings)
-    columns |= {"p": p, "p_holm": intervals.holm(p)}
     parts = [result.cells[axis] for axis in data.axes]
     psi = _mean([taus.mean for _, taus in parts])
     add("psi", psi, *intervals.mean_over_axes(parts, data.trainings, level))
@@ -124,7 +140,8 @@ def summarise(result: Coefficients, *, seed: int = 0, level: float = 0.95) -> pd
             add_draws(f"pi_{axis}", result.pi(axis))
     for (axis, name), resampled in result.within.items():
         add_draws(f"pi_{axis}={name}", resampled)
-    return pd.DataFrame(columns, index=pd.Index(data.measures, name="measure"))
+    tau = _tau_columns(result, level)
+    return pd.concat([tau, pd.DataFrame(columns, index=tau.index)], axis=1)
 
 
 def _mean(parts: Sequence[Floats]) -> Floats:

@@ -7,16 +7,22 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import vstack
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from sweep.analysis.grid import Cells, CellTaus
 from sweep.analysis.kendall import bootstrap_weights, divide
 from sweep.analysis.table import Floats, Ints
 
 
-def percentile(draws: Floats, level: float) -> tuple[Floats, Floats]:
-    """The central ``level`` of ``draws`` (D, ...) along the first axis; undefined ones left out."""
-    tail = (1 - level) / 2
+def percentile(draws: Floats, level: float, size: int) -> tuple[Floats, Floats]:
+    """Expanded percentile interval of ``draws`` (D, ...), undefined draws left out.
+
+    A bootstrap of ``size`` units is too narrow by sqrt((size - 1) / size), and by the normal in
+    place of Student's distribution; the expanded percentiles (Hesterberg 2015) widen
+    the tails by as much: Phi(-sqrt(n / (n - 1)) t_{n-1}) instead of (1 - level) / 2.
+    """
+    n = max(size, 2)
+    tail = float(ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + level) / 2)))
     with warnings.catch_warnings():  # a measure that no draw defines stays NaN, as it should
         warnings.filterwarnings("ignore", message="All-NaN slice", category=RuntimeWarning)
         low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
@@ -44,7 +50,7 @@ def mean_over_cells(
     weights = bootstrap_weights(num_clusters, draws, seed)[1:].astype(np.float64)
     total = weights @ counts
     resampled = divide(weights @ sums, total)
-    low, high = percentile(resampled, level)
+    low, high = percentile(resampled, level, num_clusters)
     used = np.maximum((counts > 0).sum(axis=0), 1)
     bound = 2 * ((1 - level) / 2) ** (1 / used) - 1
     mean = taus.mean

@@ -47,16 +47,23 @@ class SignErrors:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """Per measure: environments that count, mean, median, 90th percentile, worst, where."""
+        """Per measure: environments that count, mean, median, 90th percentile, worst, where.
+
+        ``direction`` is -1 for a measure that is wrong more often than right: its errors are
+        counted the other way round (1 - error), as for the measure with its sign turned.
+        """
+        turned = self.errors.mean(axis=1) > 0.5
+        errors = self.errors.where(~turned, 1 - self.errors)
         columns = {
-            "environments": self.errors.notna().sum(axis=1),
-            "mean": self.errors.mean(axis=1),
-            "median": self.errors.median(axis=1),
-            "p90": self.errors.quantile(0.9, axis=1),
-            "worst": self.errors.max(axis=1),
+            "environments": errors.notna().sum(axis=1),
+            "direction": np.where(turned, -1, 1),
+            "mean": errors.mean(axis=1),
+            "median": errors.median(axis=1),
+            "p90": errors.quantile(0.9, axis=1),
+            "worst": errors.max(axis=1),
         }
         frame = pd.DataFrame(columns)
-        known = self.errors[frame["environments"] > 0]
+        known = errors[frame["environments"] > 0]
         frame["worst_environment"] = known.idxmax(axis=1).reindex(frame.index)
         return frame
 

@@ -116,7 +116,7 @@ def check_claim(table: pd.DataFrame, claim: Claim, *, draws: int = 1000, seed: i
     data = sample(chosen, target=claim.target, axes=[], granulated=False)
     own = data.measures.index(claim.measure)
     tau = coefficients(data, draws=draws, seed=seed).tau[:, own]
-    low, high = (float(end) for end in intervals.percentile(tau[1:], 0.95))
+    low, high = (float(end) for end in intervals.percentile(tau[1:], 0.95, data.num_trainings))
     least, most = sorted((claim.sign * low, claim.sign * high))
     outcome: Outcome = "undecided"
     if least >= claim.min_abs_tau and least > 0:

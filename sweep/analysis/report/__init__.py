@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from sweep.analysis.correlation import correlate
-from sweep.analysis.report import coefficients, facts
-from sweep.analysis.report.content import Content
+from sweep.analysis.comparison import Comparison
+from sweep.analysis.report import coefficients, facts, findings
+from sweep.analysis.report.exports import write_tables
+from sweep.analysis.report.figures import check_formats, write_figures
 from sweep.analysis.report.markup import Markup, join, tag
 from sweep.analysis.report.scatter import page_data, scatter
 from sweep.analysis.report.summary import spoken, summary
-from sweep.analysis.table import standard_rows, usable
+from sweep.analysis.sign_error import Correctness
+from sweep.analysis.study import Analysis, analyse, strongest_first
+from sweep.analysis.user_claims import Claim
 from sweep.analysis.wording import count
 
 
@@ -25,47 +29,52 @@ def write(
     *,
     target: str = "gap",
     draws: int = 1000,
+    seed: int = 0,
+    correctness: Correctness | None = None,
+    claims: Sequence[Claim] = (),
+    comparison: Comparison | None = None,
+    formats: Sequence[str] = ("png", "svg", "pdf"),
 ) -> Path:
-    """Analyse ``table`` and write ``directory/index.html``; return its path.
+    """Analyse ``table`` and write the report into ``directory``; return the path of its page.
+
+    Besides ``index.html``: ``tables/*.csv`` and ``*.tex``, and ``figures/`` in each of
+    ``formats`` (none: no figures). The other arguments are those of
+    :func:`sweep.analysis.study.analyse`; claims come from :func:`sweep.analysis.read_claims`.
 
     Raises:
-        ValueError: the table cannot be analysed (no target, one axis only, all NaN, one model).
+        ValueError: the table cannot be analysed (no target, one axis only, all NaN, one model),
+            a claim names what the table lacks, or a format is unknown.
     """
-    content = _analyse(table, study_name, target, draws)
+    check_formats(formats)
+    analysis = analyse(
+        table,
+        study=study_name,
+        target=target,
+        draws=draws,
+        seed=seed,
+        correctness=correctness,
+        claims=claims,
+        comparison=comparison,
+    )
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "index.html"
-    path.write_text(_page(content), encoding="utf-8")
-    return path
+    write_tables(analysis, directory / "tables")
+    write_figures(analysis, directory / "figures", formats)
+    page = directory / "index.html"
+    page.write_text(_page(analysis), encoding="utf-8")
+    return page
 
 
-def _analyse(table: pd.DataFrame, study_name: str, target: str, draws: int) -> Content:
-    used = usable(table)
-    if used.empty:
-        raise ValueError(
-            f"no usable model among {len(table)}: {_removed(used)}; nothing can be correlated"
-        )
-    results = {"all models": correlate(used, target=target, draws=draws)}
-    robust = used[~standard_rows(used)]
-    if 2 < len(robust) < len(used):
-        results["without standard"] = correlate(robust, target=target, draws=draws)
-    return Content(study_name, target, table, used, results)
-
-
-def _removed(used: pd.DataFrame) -> str:
-    return ", ".join(f"{n} {reason}" for reason, n in used.attrs["removed"].items())
-
-
-def _page(content: Content) -> str:
+def _page(analysis: Analysis) -> str:
     sections = [
-        ("summary", "In words", "", summary(content)),
-        ("run", "What was run", "", facts.what_was_run(content)),
+        ("summary", "In words", "", summary(analysis)),
+        ("run", "What was run", "", facts.what_was_run(analysis)),
         (
             "coefficients",
             "Coefficients",
-            f"Kendall's τ of each measure with the {spoken(content.target)}. A filled dot: the "
+            f"Kendall's τ of each measure with the {spoken(analysis.target)}. A filled dot: the "
             "95 % interval, a bootstrap over trainings, excludes 0. Ψ compares only models that "
             "differ in a single axis. Click a heading to sort.",
-            _coefficients(content),
+            _coefficients(analysis),
         ),
         (
             "axes",
@@ -73,23 +82,53 @@ def _page(content: Content) -> str:
             "ψ: Kendall's τ inside each group of models that differ in this axis only, averaged. "
             "+1: whenever the axis raises the measure, the target rises. Hover for intervals and "
             "counts.",
-            coefficients.heat_map(content.main, content),
+            coefficients.heat_map(analysis.main, analysis),
         ),
-        ("scatter", "Measures against the target", "", scatter(content)),
-        ("models", "Models", "", facts.models(content)),
-        ("failures", "Failures", "", facts.failures(content)),
-        ("costs", "Costs", "", facts.costs(content)),
-        ("provenance", "Provenance", "", facts.provenance(content)),
+        ("scatter", "Measures against the target", "", scatter(analysis)),
+        (
+            "claims",
+            "Claims",
+            "Decided by rules fixed in advance. Undecided: the interval holds both answers.",
+            findings.claims(analysis),
+        ),
+        (
+            "targets",
+            "Other targets",
+            "τ with its 95 % interval, over all models and without those trained without an "
+            "adversary.",
+            findings.targets(analysis),
+        ),
+        (
+            "controls",
+            "Controls",
+            "Is it more than accuracy on the training set? Partial τ given it, and R² of least "
+            "squares on held-out trainings. A measure says no more than the control if the "
+            "interval of partial τ holds 0 or it adds less than 0.01 to R².",
+            findings.controls(analysis),
+        ),
+        (
+            "signs",
+            "Sign errors",
+            "How often a measure orders two models that differ in one axis the wrong way round: "
+            "0 never, 0.5 like a coin. A measure that falls as the target rises is read with its sign "
+            "turned (direction −). An environment is an axis with two levels.",
+            findings.signs(analysis),
+        ),
+        ("seeds", "Seeds", "", findings.seeds(analysis)),
+        ("models", "Models", "", facts.models(analysis)),
+        ("failures", "Failures", "", facts.failures(analysis)),
+        ("costs", "Costs", "", facts.costs(analysis)),
+        ("provenance", "Provenance", "", facts.provenance(analysis)),
     ]
-    trainings = count(content.table["training_id"].nunique(), "training")
-    measures = count(len(content.main), "measure")
-    byline = f"{count(len(content.table), 'model')} from {trainings}, {measures}"
+    trainings = count(analysis.table["training_id"].nunique(), "training")
+    measures = count(len(analysis.main), "measure")
+    byline = f"{count(len(analysis.table), 'model')} from {trainings}, {measures}"
     links = (tag("li", tag("a", title, href=f"#{key}")) for key, title, *_ in sections)
     head = tag(
         "head",
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width">'),
         Markup('<link rel="icon" href="data:,">'),
-        tag("title", f"{content.study} – robustness measures"),
+        tag("title", f"{analysis.study} – robustness measures"),
         tag("style", _asset("page.css")),
     )
     body = tag(
@@ -97,26 +136,25 @@ def _page(content: Content) -> str:
         tag(
             "header",
             tag("p", "Measures of robust generalization", class_="overline"),
-            tag("h1", content.study),
+            tag("h1", analysis.study),
             tag("p", byline, class_="byline"),
         ),
         tag("nav", tag("ul", *links)),
         tag("main", *(_section(*section) for section in sections)),
         tag("footer", "Definitions of every statistic: docs/statistics.md of the project."),
-        page_data(content),
+        page_data(analysis),
         tag("script", Markup(get_plotlyjs())),
         tag("script", _asset("page.js")),
     )
     return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
 
 
-def _coefficients(content: Content) -> Markup:
+def _coefficients(analysis: Analysis) -> Markup:
     parts: list[Markup] = []
-    for subset, frame in content.results.items():
-        if len(content.results) > 1:
+    for subset, frame in analysis.results.items():
+        if len(analysis.results) > 1:
             parts.append(tag("h3", subset[0].upper() + subset[1:]))
-        ranked = frame.sort_values("tau", key=abs, ascending=False, na_position="last")
-        parts.append(coefficients.forest(ranked))
+        parts.append(coefficients.forest(strongest_first(frame)))
     return join(parts)
 
 

@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from sweep.analysis.report.content import Content
 from sweep.analysis.report.markup import Markup, data_table, join, tag
+from sweep.analysis.study import Analysis
 from sweep.analysis.wording import compact, interval, signed
 
 _WIDTH, _HEIGHT, _MARGIN = 250, 22, 8
@@ -42,9 +42,9 @@ def forest(frame: pd.DataFrame) -> Markup:
     return data_table(headings, rows, sort_keys=keys, filter_label="Filter measures")
 
 
-def heat_map(frame: pd.DataFrame, content: Content) -> Markup:
+def heat_map(frame: pd.DataFrame, analysis: Analysis) -> Markup:
     """psi of each measure along each axis; the number is printed, so colour only helps."""
-    axes = list(content.axes)
+    axes = list(analysis.axes)
     if "psi_method_with_standard" in frame.columns:
         axes.insert(axes.index("method") + 1, "method_with_standard")
     head = tag(

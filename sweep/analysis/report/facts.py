@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sweep.analysis.report.content import Content, grid
+from sweep.analysis.report.levels import grid
 from sweep.analysis.report.markup import Markup, data_table, join, tag
+from sweep.analysis.study import Analysis
 from sweep.analysis.table import axis_names, level_name
 from sweep.analysis.wording import compact, count, duration, percent
 
 _ACCURACIES = ("clean_train", "clean_test", "pgd_train", "pgd_test", "gap")
 
 
-def what_was_run(content: Content) -> Markup:
+def what_was_run(analysis: Analysis) -> Markup:
     """Axes with their levels, and which models the analysis rests on."""
-    table = content.table
+    table = analysis.table
     levels = tag(
         "dl",
         *(
@@ -22,19 +23,18 @@ def what_was_run(content: Content) -> Markup:
             for axis, entries in grid(table)
         ),
     )
-    removed = content.used.attrs.get("removed", {})
-    gone = "; ".join(f"{reason}: {n}" for reason, n in removed.items() if n)
+    gone = "; ".join(f"{reason}: {n}" for reason, n in analysis.removed.items() if n)
     rests = (
         f"{count(len(table), 'model')} from {count(table['training_id'].nunique(), 'training')}; "
-        f"the coefficients rest on {len(content.used):,} of them"
+        f"the coefficients rest on {len(analysis.used):,} of them"
         + (f" (left out: {gone})." if gone else ".")
     )
     return join((tag("p", rests), levels))
 
 
-def models(content: Content) -> Markup:
+def models(analysis: Analysis) -> Markup:
     """Every model with its settings and accuracies."""
-    table = content.table
+    table = analysis.table
     shown = [c for c in _ACCURACIES if c in table.columns]
     axes = axis_names(table)
     settings = [table[axis].map(level_name) for axis in axes]
@@ -46,9 +46,9 @@ def models(content: Content) -> Markup:
     )
 
 
-def failures(content: Content) -> Markup:
+def failures(analysis: Analysis) -> Markup:
     """Models without a result, grouped by reason."""
-    failed = content.table[content.table["status"] != "done"]
+    failed = analysis.table[analysis.table["status"] != "done"]
     if failed.empty:
         return tag("p", "Every planned model finished.")
     reasons = failed["reason"].fillna("no reason recorded").astype(str)
@@ -63,12 +63,12 @@ def failures(content: Content) -> Markup:
     return data_table(["status", "reason", "models", "for example"], rows)
 
 
-def costs(content: Content) -> Markup:
+def costs(analysis: Analysis) -> Markup:
     """Total, median and maximum of every recorded cost."""
-    columns = [c for c in map(str, content.table.columns) if c.startswith("cost/")]
+    columns = [c for c in map(str, analysis.table.columns) if c.startswith("cost/")]
     rows: list[tuple[str | int, ...]] = []
     for column in columns:
-        values = pd.to_numeric(content.table[column], errors="coerce").dropna()
+        values = pd.to_numeric(analysis.table[column], errors="coerce").dropna()
         if values.empty:
             continue
         name = column.removeprefix("cost/")
@@ -82,12 +82,12 @@ def costs(content: Content) -> Markup:
     return data_table(["cost", "sum over models", "median", "largest", "models"], rows)
 
 
-def provenance(content: Content) -> Markup:
+def provenance(analysis: Analysis) -> Markup:
     """Each recorded fact with its values and how many models have it."""
-    columns = [c for c in map(str, content.table.columns) if c.startswith("provenance/")]
+    columns = [c for c in map(str, analysis.table.columns) if c.startswith("provenance/")]
     entries = []
     for column in columns:
-        counts = content.table[column].dropna().astype(str).value_counts()
+        counts = analysis.table[column].dropna().astype(str).value_counts()
         values = [
             f"{value} ({n})" if len(counts) > 1 else str(value) for value, n in counts.items()
         ]

@@ -8,27 +8,28 @@ from typing import Any
 
 import pandas as pd
 
-from sweep.analysis.report.content import Content, ordered_levels
+from sweep.analysis.report.levels import ordered_levels
 from sweep.analysis.report.markup import Markup, embedded_json, tag
+from sweep.analysis.study import Analysis
 from sweep.analysis.table import MEASURE, TARGETS, axis_names, level_name, standard_rows
 from sweep.analysis.wording import signed
 
 
-def scatter(content: Content) -> Markup:
+def scatter(analysis: Analysis) -> Markup:
     """Controls, the plot, and a small multiple of every measure to choose from."""
-    names = [str(name) for name in content.main.index]
-    colour = "method" if "method" in content.axes else content.axes[0]
+    names = [str(name) for name in analysis.main.index]
+    colour = "method" if "method" in analysis.axes else analysis.axes[0]
     controls = tag(
         "div",
         _choice("measure", "Measure", names, names[0]),
-        _choice("target", "Against", _targets(content), content.target),
-        _choice("colour", "Coloured by", content.axes, colour),
+        _choice("target", "Against", _targets(analysis), analysis.target),
+        _choice("colour", "Coloured by", analysis.axes, colour),
         _choice("scale", "Scale", ["value", "rank"], "value"),
         tag(
             "label",
             tag("input", type="checkbox", id="standard", checked=True),
             "models trained without an adversary",
-            hidden=not content.standard,
+            hidden=not analysis.standard,
         ),
         class_="controls",
     )
@@ -45,9 +46,9 @@ def scatter(content: Content) -> Markup:
     )
 
 
-def _targets(content: Content) -> list[str]:
-    present = [t for t in TARGETS if t in content.used.columns and content.used[t].notna().any()]
-    return [content.target, *(t for t in present if t != content.target)]
+def _targets(analysis: Analysis) -> list[str]:
+    present = [t for t in TARGETS if t in analysis.used.columns and analysis.used[t].notna().any()]
+    return [analysis.target, *(t for t in present if t != analysis.target)]
 
 
 def _choice(identifier: str, label: str, options: Iterable[str], chosen: str) -> Markup:
@@ -55,9 +56,9 @@ def _choice(identifier: str, label: str, options: Iterable[str], chosen: str) ->
     return tag("label", label, tag("select", *items, id=identifier))
 
 
-def page_data(content: Content) -> Markup:
+def page_data(analysis: Analysis) -> Markup:
     """The used models as JSON: one array per axis (indices into its levels), measure, target."""
-    used = content.used
+    used = analysis.used
     axes = {axis: ordered_levels(used[axis]) for axis in axis_names(used)}
     return embedded_json(
         "data",
@@ -66,9 +67,9 @@ def page_data(content: Content) -> Markup:
             "standard": standard_rows(used).tolist(),
             "levels": axes,
             "axes": {axis: _codes(used[axis], levels) for axis, levels in axes.items()},
-            "targets": {target: numbers(used[target]) for target in _targets(content)},
-            "measures": {str(m): numbers(used[MEASURE + m]) for m in content.main.index},
-            "tau": {str(m): signed(row["tau"]) for m, row in content.main.iterrows()},
+            "targets": {target: numbers(used[target]) for target in _targets(analysis)},
+            "measures": {str(m): numbers(used[MEASURE + m]) for m in analysis.main.index},
+            "tau": {str(m): signed(row["tau"]) for m, row in analysis.main.iterrows()},
         },
     )
 

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sweep.analysis.report.content import Content
 from sweep.analysis.report.markup import Markup, tag
+from sweep.analysis.study import Analysis
 from sweep.analysis.wording import count, interval, listed, signed
 
 _CLEAR = 0.05  # adjusted p-value below which a correlation is called different from zero
 _NAMED = 4  # measures named in a sentence before it says "and others"
 
 
-def summary(content: Content) -> Markup:
+def summary(analysis: Analysis) -> Markup:
     """Sentences, most important first; those that warn are marked."""
-    return tag("ul", *_sentences(content), class_="summary prose")
+    return tag("ul", *_sentences(analysis), class_="summary prose")
 
 
-def _sentences(content: Content) -> list[Markup]:
-    ranked = content.main[content.main["tau"].notna()]
+def _sentences(analysis: Analysis) -> list[Markup]:
+    ranked = analysis.main[analysis.main["tau"].notna()]
     if ranked.empty:
         return [
             _caution("No measure varies together with a known target: there is nothing to rank.")
         ]
-    sentences = [_best(ranked, content.target), _how_many(ranked, content.target)]
-    sentences += _dependence(ranked, content)
-    sentences += _standard(content)
-    sentences += _small(content)
+    sentences = [_best(ranked, analysis.target), _how_many(ranked, analysis.target)]
+    sentences += _controlled(analysis)
+    sentences += _dependence(ranked)
+    sentences += _claims(analysis)
+    sentences += _standard(analysis)
+    sentences += _small(analysis)
     return sentences
 
 
@@ -62,7 +64,54 @@ def _how_many(ranked: pd.DataFrame, target: str) -> Markup:
     )
 
 
-def _dependence(ranked: pd.DataFrame, content: Content) -> list[Markup]:
+def _controlled(analysis: Analysis) -> list[Markup]:
+    """How many measures say more than the accuracy on the training set."""
+    if analysis.controls is None:
+        return []
+    control = analysis.controls.control
+    frame = analysis.controls.frame.drop(index=control)
+    adds = frame[~frame["explained"]]
+    strongest = adds.sort_values("partial", key=abs, ascending=False).index[:_NAMED].astype(str)
+    tau = signed(analysis.controls.frame["tau"][control])
+    text = (
+        f"{control}, which is half of the {spoken(analysis.target)}, alone has τ = {tau} with it. "
+    )
+    if adds.empty:
+        return [_caution(text + "Given it, no measure adds anything that can be told from chance.")]
+    verb = "adds" if len(adds) == 1 else "add"
+    names = listed([*strongest, "others"] if len(adds) > _NAMED else list(strongest))
+    return [
+        tag(
+            "li",
+            text
+            + f"Given it, {len(adds)} of {count(len(frame), 'measure')} still {verb} ({names}).",
+        )
+    ]
+
+
+def _claims(analysis: Analysis) -> list[Markup]:
+    """The verdicts on the article's findings, counted."""
+    outcomes = [verdict.outcome for verdict in analysis.verdicts]
+    parts = [
+        f"{outcomes.count(outcome)} {word}"
+        for outcome, word in (
+            ("holds", "hold here"),
+            ("does not hold", "do not"),
+            ("undecided", "are undecided"),
+        )
+        if outcome in outcomes
+    ]
+    return [
+        tag(
+            "li",
+            f"Of the article's {len(outcomes)} findings, {listed(parts)}: see ",
+            tag("a", "claims", href="#claims"),
+            ".",
+        )
+    ]
+
+
+def _dependence(ranked: pd.DataFrame) -> list[Markup]:
     """Where the sign of a clear correlation turns over inside a level of an axis."""
     turned = []
     for name, row in ranked[ranked["p_holm"] < _CLEAR].iterrows():
@@ -91,10 +140,10 @@ def _dependence(ranked: pd.DataFrame, content: Content) -> list[Markup]:
     ]
 
 
-def _standard(content: Content) -> list[Markup]:
-    if not content.standard:
+def _standard(analysis: Analysis) -> list[Markup]:
+    if not analysis.standard:
         return []
-    share = f"{content.standard} of {count(len(content.used), 'model')}"
+    share = f"{analysis.standard} of {count(len(analysis.used), 'model')}"
     return [
         _caution(
             f"{share} are trained without an adversary. Their robust accuracy and gap are close "
@@ -104,8 +153,8 @@ def _standard(content: Content) -> list[Markup]:
     ]
 
 
-def _small(content: Content) -> list[Markup]:
-    trainings = content.used["training_id"].nunique()
+def _small(analysis: Analysis) -> list[Markup]:
+    trainings = analysis.used["training_id"].nunique()
     if trainings >= 50:
         return []
     return [

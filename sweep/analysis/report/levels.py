@@ -1,44 +1,16 @@
-"""What a report is made from: the table, the models that count, and the coefficients."""
+"""The axes of a study and their levels, in the order to show them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sweep.analysis.table import axis_names, level_name, standard_rows, varied_axes
+from sweep.analysis.table import axis_names, level_name
 
 # The order in which people list them; levels not named here follow, sorted.
 _ORDER = ("standard", "at", "trades", "mart", "none", "sgd", "false")
-
-
-@dataclass(frozen=True)
-class Content:
-    """``table``: every row; ``used``: the models that the coefficients rest on; ``results``:
-    frames of :func:`sweep.analysis.correlate` by subset, ``"all models"`` first."""
-
-    study: str
-    target: str
-    table: pd.DataFrame
-    used: pd.DataFrame
-    results: dict[str, pd.DataFrame]
-
-    @property
-    def main(self) -> pd.DataFrame:
-        """The coefficients over all used models, strongest tau first."""
-        frame = next(iter(self.results.values()))
-        return frame.sort_values("tau", key=abs, ascending=False, na_position="last")
-
-    @property
-    def axes(self) -> list[str]:
-        return varied_axes(self.used)
-
-    @property
-    def standard(self) -> int:
-        """Number of used models trained without inner maximisation."""
-        return int(standard_rows(self.used).sum())
 
 
 def ordered_levels(column: pd.Series[Any]) -> list[str]:
