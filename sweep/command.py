@@ -6,12 +6,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sweep import compose, dispatch, manifest, task
 from sweep.console import console, errors, show_row, user_errors
-from sweep.plan import Plan, plan, plan_one
-from sweep.result import show_result
+from sweep.plan import plan, plan_one
 from sweep.store import Store
 from sweep.worker import StopFlag
 
@@ -30,11 +29,10 @@ def run_one(config: DictConfig) -> int:
 
     Also the task of other launchers of Hydra, which call it once per training of a study.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
     with user_errors():
+        plain = compose.to_plain(config)
         store = Store(compose.results_dir(plain))
-        job = plan_one({str(k): v for k, v in plain.items()}, store)
+        job = plan_one(plain, store)
         store.check_writable()
         task.resolve_device(job.runtime.device)
         manifest.append(store, job.study, [job])
@@ -49,9 +47,9 @@ def run_one(config: DictConfig) -> int:
     report = task.run(job, store, should_stop=stop, on_epoch=on_epoch)
     for row in report.rows:
         show_row(row)
-    if report.outcome not in ("done",):
-        log = store.training(job.training_id)
-        errors.print(f"{report.outcome}: {report.reason} ({log})", markup=False)
+    if report.outcome != "done":
+        folder = store.training(job.training_id)
+        errors.print(f"{report.outcome}: {report.reason} ({folder})", markup=False)
     return EXIT.get(report.outcome, 1)
 
 
@@ -61,18 +59,18 @@ def run_study(
     elsewhere: Callable[[list[list[str]]], Any],
 ) -> None:
     """Plan a study and run it by the chosen launcher; exits the process with its status."""
+    from sweep.result import show_result  # pandas and plotly: not for a single training
+    from sweep.slurm.dispatch import run_slurm
+
     with user_errors():
         planned = plan(overrides)
         kind = launcher.get("kind")
         if kind == "local":
             status = dispatch.run_local(planned, launcher)
         elif kind == "slurm":
-            status = dispatch.run_slurm(planned, launcher)
+            status = run_slurm(planned, launcher)
         else:
             status = dispatch.run_elsewhere(planned, elsewhere)
         if kind != "slurm":
             show_result(planned.store, planned.study)
     sys.exit(status)
-
-
-__all__ = ["Plan", "check", "run_one", "run_study"]

@@ -22,9 +22,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
@@ -57,7 +57,9 @@ class Grid:
 
     def settings(self) -> Iterator[tuple[tuple[Any, ...], Config]]:
         """Every combination: (its levels, its configuration). Nothing is validated here."""
-        changes = {(axis,): self._changes((axis,)) for axis in self.axes}
+        changes: dict[Axes, dict[Indices, list[Change]]] = {
+            (axis,): self._changes((axis,)) for axis in self.axes
+        }
         for together in self._joint(changes):
             for axis in together:
                 del changes[(axis,)]
@@ -114,6 +116,11 @@ def compose_plain(overrides: Sequence[str]) -> Config:
         config = compose("config", overrides=list(overrides))
     except HydraException as error:
         raise ValueError(explain(error, overrides)) from None
+    return to_plain(config)
+
+
+def to_plain(config: DictConfig) -> Config:
+    """A composed configuration as plain data, its interpolations resolved."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return {str(k): v for k, v in plain.items()}
@@ -228,8 +235,7 @@ def _line(override: Override) -> str:
 
 def _plain(value: Any) -> Any:
     """A level of a sweep as YAML would have given it."""
-    value = getattr(value, "text", value) if type(value).__name__ == "QuotedString" else value
-    return value
+    return value.text if isinstance(value, QuotedString) else value
 
 
 def _literal(value: Any) -> str:

@@ -68,9 +68,7 @@ def follow(
     )
     printed = [time.monotonic()]
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        line = bar.add_task(
-            plan.study, total=sum(cost.values()), finished=0, all=len(selected)
-        )
+        line = bar.add_task(plan.study, total=sum(cost.values()), finished=0, all=len(selected))
 
         def on_event(event: dict[str, Any]) -> None:
             number = event["task"]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
@@ -34,11 +35,10 @@ def to_dataclass(cls: type[T], data: Mapping[str, Any], key: str = "") -> T:
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"{key or cls.__name__} must be a mapping, not {data!r}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields, hints = _shape(typing.cast(Hashable, cls))
     for name in data:
         if name not in fields:
             raise unknown("option", f"{key}.{name}".lstrip("."), [_join(key, f) for f in fields])
-    hints = typing.get_type_hints(cls)
     values = {}
     for name, field in fields.items():
         if name in data:
@@ -46,6 +46,12 @@ def to_dataclass(cls: type[T], data: Mapping[str, Any], key: str = "") -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{_join(key, name)} is missing")
     return cls(**values)
+
+
+@functools.cache
+def _shape(cls: Any) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+    """Fields and resolved types of a dataclass; resolving them is slow."""
+    return {f.name: f for f in dataclasses.fields(cls)}, typing.get_type_hints(cls)
 
 
 def _join(key: str, name: str) -> str:
@@ -69,6 +75,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             )
         return value
     if dataclasses.is_dataclass(hint):
+        if isinstance(value, typing.cast(type[Any], hint)):
+            return value
         return to_dataclass(typing.cast(type[Any], hint), value, key)
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Iterable):

@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -92,12 +93,10 @@ class Lease:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        try:
+        with suppress(OSError):  # a full disk: without a heartbeat the lease goes stale by itself
             files.write_json(
                 _path(self.training_dir, self.number), {"owner": owner(), "released": True}
             )
-        except OSError:
-            pass  # a full disk: without a heartbeat the lease goes stale by itself
 
     def check(self) -> None:
         """Raise ``LeaseLost`` if a later attempt exists. Called right before each commit."""

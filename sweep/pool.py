@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,9 @@ class _Worker:
     def give(self, task: int) -> None:
         assert self.process.stdin is not None
         self.task = task
-        try:
+        with suppress(BrokenPipeError):  # it died just now: the end of its output pipe tells
             self.process.stdin.write(f"{task}\n".encode())
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died just now: the end of its pipe tells, and the task is still in hand
 
 
 @dataclass
@@ -61,7 +60,8 @@ class Pool:
         ends: list[Event] = []
         selector = selectors.DefaultSelector()
         workers: dict[int, _Worker] = {}
-        handlers = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        stops = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # USR2: Slurm's time is nearly up
+        handlers = {s: signal.signal(s, self._stop) for s in stops}
         try:
             for _ in range(min(self.processes, len(waiting))):
                 self._start(workers, selector, waiting.popleft())

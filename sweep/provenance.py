@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import os
 import platform
 import socket
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
+
+from sweep import files
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +29,7 @@ def collect(device: torch.device, attempt: int) -> dict[str, Any]:
         "device_name": name,
         "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": importlib.metadata.version("torchvision"),  # importing it takes seconds
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
@@ -47,7 +49,13 @@ def place() -> dict[str, Any]:
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """The commit of this code and whether files differ from it; null where git cannot tell."""
+    """The commit of this code and whether files differ from it; null where git cannot tell.
+
+    A copy made at submission brings what was true then in ``frozen.json``.
+    """
+    frozen = files.read_json(PROJECT / "frozen.json")
+    if frozen:
+        return {"commit": frozen["commit"], "modified": frozen["modified"]}
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "modified": None if changes is None else bool(changes)}

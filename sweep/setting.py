@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import measures
-from defenses import METHODS, architectures, datasets, training
+from defenses import architectures, datasets, training
+from defenses.methods import METHODS
 from defenses.spec import (
     DatasetSpec,
     Recipe,
@@ -23,6 +25,7 @@ from defenses.spec import (
 from sweep.convert import to_dataclass, to_plain, unknown
 from sweep.tracking import TrackingSettings
 
+T = TypeVar("T")
 Checkpoint = Literal["best", "last"]
 AXES = (
     "architecture",
@@ -128,25 +131,37 @@ def training_spec(config: Mapping[str, Any]) -> TrainingSpec:
         raise unknown("method", str(method), METHODS)
     architectures.architecture(architecture)
     require_choice("early_stopping", config["early_stopping"], (True, False))
-    parameters = config["methods"].get(method) or {}
-    defense = to_dataclass(METHODS[method], parameters, f"methods.{method}")
-    dataset = to_dataclass(DatasetSpec, config["dataset"], "dataset")
+    defense = METHODS[method]
+    parameters = to_dataclass(defense, config["methods"].get(method) or {}, f"methods.{method}")
+    dataset = _section(DatasetSpec, config, "dataset")
     if dataset.name not in datasets.DATASETS:
         raise unknown("dataset", dataset.name, datasets.DATASETS)
-    awp = to_dataclass(WeightPerturbation, config["awp"], "awp")
+    awp = _section(WeightPerturbation, config, "awp")
     top_level = ("architecture", "method", "optimizer", "batch_size", "augmentation")
     return to_dataclass(
         TrainingSpec,
         {
             **{key: config[key] for key in (*top_level, "extra_data", "seed")},
-            "method_parameters": to_plain(defense),
-            "steps": config["steps"] if METHODS[method].needs_inner_maximisation else None,
-            "weight_perturbation": to_plain(awp) if config["optimizer"] == "awp" else None,
-            "dataset": to_plain(dataset),
-            "threat": to_plain(to_dataclass(Threat, config["threat"], "threat")),
-            "recipe": to_plain(to_dataclass(Recipe, config["training"], "training")),
+            "method_parameters": to_plain(parameters),
+            "steps": config["steps"] if defense.needs_inner_maximisation else None,
+            "weight_perturbation": awp if config["optimizer"] == "awp" else None,
+            "dataset": dataset,
+            "threat": _section(Threat, config, "threat"),
+            "recipe": _section(Recipe, config, "training"),
         },
     )
+
+
+def _section(cls: type[T], config: Mapping[str, Any], key: str) -> T:
+    """One part of a configuration, converted once for all settings that share it."""
+    part = _converted(cls, key, json.dumps(config[key]))  # type: ignore[arg-type]
+    assert isinstance(part, cls)
+    return part
+
+
+@functools.lru_cache(maxsize=4096)
+def _converted(cls: type[Any], key: str, text: str) -> Any:
+    return to_dataclass(cls, json.loads(text), key)
 
 
 def model_axes(spec: TrainingSpec, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -289,4 +289,4 @@ def load_data(job: Job, store: Store, device: torch.device) -> Data:
 def _train_seconds(folder: Path) -> float:
     """Seconds of training over all attempts: only epochs that count, none lost to a crash."""
     with open(folder / "history.jsonl", encoding="utf-8") as lines:
-        return round(sum(files.parse_line(line).get("seconds", 0.0) for line in lines), 3)
+        return round(sum(float(files.parse_line(line)["seconds"]) for line in lines), 3)

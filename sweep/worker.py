@@ -6,6 +6,7 @@ own log.txt. SIGTERM, SIGINT and SIGUSR2 stop the task at the next step boundary
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -21,6 +22,8 @@ from sweep import manifest, task
 from sweep.setting import Job
 from sweep.store import Store
 
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
 
 class StopFlag:
     """Set by a signal, asked at step boundaries."""
@@ -34,6 +37,11 @@ class StopFlag:
     def listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             signal.signal(number, self._set)
+
+    def listen_to_parent_death(self) -> None:
+        """Have Linux send SIGTERM when the parent dies, killed with no chance to say so."""
+        if sys.platform == "linux":
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
     def _set(self, number: int, frame: object) -> None:
         self.signal = number
@@ -81,6 +89,7 @@ def main(path: Path, root: Path) -> None:
     """Serve until stdin ends or a signal comes."""
     stop = StopFlag()
     stop.listen()
+    stop.listen_to_parent_death()
     store = Store(root)
     protocol = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a stray print must not speak into the protocol

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -24,22 +25,21 @@ class StudySweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.hydra_context = hydra_context
-        self.task_function = task_function
-        self.config = config
+        self._instantiate = partial(
+            Plugins.instance().instantiate_launcher,
+            hydra_context=hydra_context,
+            task_function=task_function,
+            config=config,
+        )
+        self._launcher = OmegaConf.to_container(config.hydra.launcher, resolve=True)
 
     def sweep(self, arguments: list[str]) -> None:
         from sweep import command  # torch takes seconds to import; Hydra imports all plugins
 
-        launcher = OmegaConf.to_container(self.config.hydra.launcher, resolve=True)
-        assert isinstance(launcher, dict)
-        command.run_study(arguments, {str(k): v for k, v in launcher.items()}, self._elsewhere)
+        assert isinstance(self._launcher, dict)
+        options = {str(key): value for key, value in self._launcher.items()}
+        command.run_study(arguments, options, self._elsewhere)
 
     def _elsewhere(self, overrides: list[list[str]]) -> Any:
         """Run override lists by whatever other launcher the user has chosen."""
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.hydra_context,
-            task_function=self.task_function,
-            config=self.config,
-        )
-        return launcher.launch(overrides, initial_job_idx=0)
+        return self._instantiate().launch(overrides, initial_job_idx=0)

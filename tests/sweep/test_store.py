@@ -1,0 +1,82 @@
+"""Rows, digests, correctness and manifests: what is written is what is read, or is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweep import files
+from sweep.store import Store, new_row, read_manifest, row_digest
+
+
+def row(store: Store) -> dict[str, object]:
+    fresh = new_row(
+        model_id="a-last",
+        training_id="a",
+        checkpoint="last",
+        num_classes=10,
+        axes={"method": "at", "steps": None},
+    )
+    fresh["metrics"] = {"gap": {"value": 0.125, "definition": "d"}}
+    return store.write_row(fresh)
+
+
+def test_row_round_trip_and_digest(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    written = row(store)
+    assert store.read_row("a-last") == written
+    assert written["row_digest"] == row_digest(written)
+    assert row_digest(written | {"costs": {"train_seconds": 9}}) == written["row_digest"]
+    changed = {"gap": {"value": np.nextafter(0.125, 1), "definition": "d"}}
+    assert row_digest(written | {"metrics": changed}) != written["row_digest"]
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nan"):
+        files.write_json(tmp_path / "x.json", {"value": float("nan")})
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_damaged_row_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    row(store)
+    path = store.model("a-last") / "row.json"
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(ValueError, match=r"row.json is damaged"):
+        store.read_row("a-last")
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1000])
+def test_correctness_round_trip(tmp_path: Path, count: int) -> None:
+    store = Store(tmp_path)
+    values = {"pgd_test": np.random.default_rng(count).random(count) < 0.5}
+    store.write_correct("m", values)
+    read = store.read_correct("m")
+    assert read.keys() == values.keys()
+    assert np.array_equal(read["pgd_test"], values["pgd_test"])
+
+
+def test_a_manifest_line_cut_short_is_named_and_does_not_swallow_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    files.append_lines(path, ['{"a": 1}'])
+    with open(path, "a") as file:
+        file.write('{"a": ')  # a crash in the middle of a line
+    files.append_lines(path, ['{"a": 3}'])
+    with pytest.raises(ValueError, match=r"line 2 is cut short"):
+        list(read_manifest(path))
+    assert path.read_text().splitlines()[2] == '{"a": 3}'
+
+
+def test_an_unwritable_results_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        Store(tmp_path / "file").check_writable()
+
+
+def test_an_unknown_study_names_those_there_are(tmp_path: Path) -> None:
+    files.append_lines(tmp_path / "studies" / "mine" / "manifest.jsonl", ["{}"])
+    with pytest.raises(ValueError, match=r"no study 'yours'.*studies there: mine"):
+        list(Store(tmp_path).manifest("yours"))
