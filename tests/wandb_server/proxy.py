@@ -1,4 +1,4 @@
-"""A proxy before the W&B server that misbehaves as told: slow, 429, 500, dropped, gone.
+"""A proxy before the W&B server that misbehaves as told: slow, 429, 500, 401, dropped, gone.
 
 It also fills in what openwandb always reports as 0 and null, and W&B does not: how many lines a
 run's history has, and its last one. The client needs both to continue a run.
@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
-Mood = Literal["good", "slow", "busy", "error", "drop", "silent"]
+Mood = Literal["good", "slow", "busy", "error", "drop", "silent", "denied"]
 
 
 class HostileProxy:
@@ -25,9 +25,8 @@ class HostileProxy:
     def __init__(self, upstream_port: int, database: Path) -> None:
         self.mood: Mood = "good"
         self.moods_seen: Counter[str] = Counter()  # requests by the mood they met
-        self.good_requests: int | None = None  # after so many good ones the mood turns silent
         self._upstream = upstream_port
-        self._database = database
+        self.database = database
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -43,7 +42,7 @@ class HostileProxy:
         if isinstance(answer, dict):
             run_id = answer.get("name") or run_id
             if "historyLineCount" in answer and run_id:
-                with sqlite3.connect(self._database, timeout=30) as database:
+                with sqlite3.connect(self.database, timeout=30) as database:
                     query = "SELECT COUNT(DISTINCT step), MAX(step) FROM metrics WHERE run_id = ?"
                     lines, last = database.execute(query, (run_id,)).fetchone()
                 answer["historyLineCount"] = lines
@@ -69,6 +68,8 @@ class HostileProxy:
                         self.end_headers()
                     case "error":
                         self.send_error(500)
+                    case "denied":
+                        self.send_error(401)
                     case "drop":
                         self.connection.close()
                     case "silent":
