@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from defenses.datasets import digits
+from defenses.datasets import arrays, digits, fashion_mnist, image_folder, published
 from defenses.datasets.data import (
     Data,
     DataCorrupt,
@@ -37,6 +37,13 @@ __all__ = [
 
 DATASETS: dict[str, Callable[[DatasetSpec, Path], Source]] = {
     "digits": digits.read,
+    "fashion_mnist": fashion_mnist.read,
+    "mnist": published.read_mnist,
+    "cifar10": published.read_cifar10,
+    "cifar100": published.read_cifar100,
+    "svhn": published.read_svhn,
+    "image_folder": image_folder.read,
+    "npz": arrays.read,
 }
 
 
@@ -71,10 +78,7 @@ def fingerprint(spec: DatasetSpec, cache: Path) -> str:
 def _load_whole(spec: DatasetSpec, cache: Path) -> Data:
     source = read_source(spec, cache)
     parts = divide(source, spec)
-    extra = parts.extra
-    if extra is not None and spec.extra_labels == "pseudo":
-        labels = pseudo_labels(parts.train, extra, len(source.class_names), cache)
-        extra = Split(extra.images, labels)
+    extra = _extra(spec, parts, len(source.class_names), cache)
     everything = (parts.train, parts.selection, extra, parts.test)
     digests = [part.digest() if part is not None else "" for part in everything]
     return Data(
@@ -88,6 +92,28 @@ def _load_whole(spec: DatasetSpec, cache: Path) -> Data:
         fingerprint=hashlib.sha256(" ".join(digests).encode()).hexdigest(),
         normalisation=channel_statistics(parts.train),
     )
+
+
+def _extra(spec: DatasetSpec, parts: Parts, num_classes: int, cache: Path) -> Split | None:
+    """The extra images as they are trained on: from a file, or kept aside and pseudo-labelled."""
+    if spec.extra_path is not None:
+        require(
+            spec.extra_labels == "pseudo",
+            "dataset.extra_labels=true needs images kept aside, not those of dataset.extra_path",
+        )
+        extra = arrays.read_extra(Path(spec.extra_path))
+        if extra.images.shape[1:] != parts.train.images.shape[1:]:
+            raise DataCorrupt(
+                f"{spec.extra_path} has images {tuple(extra.images.shape[1:])}, but those of "
+                f"{spec.name} are {tuple(parts.train.images.shape[1:])}"
+            )
+        if int(extra.labels.max()) >= num_classes:
+            raise DataCorrupt(f"{spec.extra_path} has labels that {spec.name} does not have")
+        return extra if spec.extra_size is None else extra[: spec.extra_size]
+    if parts.extra is None or spec.extra_labels == "true":
+        return parts.extra
+    labels = pseudo_labels(parts.train, parts.extra, num_classes, cache)
+    return Split(parts.extra.images, labels)
 
 
 def read_source(spec: DatasetSpec, cache: Path) -> Source:
