@@ -120,10 +120,12 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def flops(name: str, *, num_classes: int, in_channels: int, image_size: int) -> int:
+def flops(name: str, num_classes: int, in_channels: int, image_size: int) -> int:
     """Floating-point operations of one image's forward pass (a multiply-add counts as two).
 
-    Those of convolutions and linear layers, which are all but a percent.
+    Those of convolutions and linear layers, which are all but a percent. A backward pass to the
+    weights and on costs twice as much, one to the image alone once. ``ValueError`` for an unknown
+    name.
     """
     total = 0
 
@@ -141,18 +143,3 @@ def flops(name: str, *, num_classes: int, in_channels: int, image_size: int) -> 
         with torch.no_grad():
             network(torch.zeros(1, in_channels, image_size, image_size))
     return total
-
-
-def flops(name: str, num_classes: int, in_channels: int, image_size: int) -> int:
-    """Floating-point operations of one image's forward pass: 2 per multiply-add.
-
-    Counted on the network itself, without computing anything: convolutions and linear layers,
-    over 99 % of it. A backward pass to weights and image costs about twice as much, one to the
-    image alone about as much. ``ValueError`` for an unknown name.
-    """
-    from torch.utils.flop_counter import FlopCounterMode  # slow to import, rarely needed
-
-    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
-        network = architecture(name).make(num_classes, in_channels).eval()
-        network(torch.empty(1, in_channels, image_size, image_size))
-    return int(counter.get_total_flops())
