@@ -84,7 +84,9 @@ def no_perfect_measure(result: Coefficients) -> Verdict:
         top = int(np.nanargmax(floor))
     detail = f"{result.sample.measures[top]} comes closest"
     estimate = abs(float(result.tau[0, top]))
-    return Verdict(statement, outcome, estimate, floor[top], reach[top], _n(result, top), detail)
+    return Verdict(
+        statement, outcome, estimate, float(floor[top]), float(reach[top]), _n(result, top), detail
+    )
 
 
 def defense_matters(result: Coefficients) -> Verdict:
@@ -131,7 +133,9 @@ def defense_matters(result: Coefficients) -> Verdict:
             f"{inside:.0%} of resamples"
         )
     value = float(spread[0, top])
-    return Verdict(statement, outcome, value, low[top], high[top], _n(result, top), detail)
+    return Verdict(
+        statement, outcome, value, float(low[top]), float(high[top]), _n(result, top), detail
+    )
 
 
 def reversed_measures(result: Coefficients) -> Verdict:
@@ -171,7 +175,9 @@ def reversed_measures(result: Coefficients) -> Verdict:
     )
     index = measures.index(looked[worst][0])
     value = float(draws[0, worst])
-    return Verdict(statement, outcome, value, low[worst], high[worst], _n(result, index), detail)
+    return Verdict(
+        statement, outcome, value, float(low[worst]), float(high[worst]), _n(result, index), detail
+    )
 
 
 def gradient_norm(result: Coefficients, identical: Sequence[Sequence[str]] = ()) -> Verdict:
@@ -210,8 +216,9 @@ def gradient_norm(result: Coefficients, identical: Sequence[Sequence[str]] = ())
         + (f"it leads where {listed(led)}" if led else "it leads in no condition")
         + f", of {len(conditions)}"
     )
-    low, high = lead[0, best] - corrected * error[best], lead[0, best] + corrected * error[best]
-    return Verdict(statement, outcome, float(lead[0, best]), low, high, _n(result, own), detail)
+    value, reach = float(lead[0, best]), float(corrected * error[best])
+    n = _n(result, own)
+    return Verdict(statement, outcome, value, value - reach, value + reach, n, detail)
 
 
 def carries_over(comparison: Comparison | None) -> Verdict:

@@ -84,7 +84,7 @@ def _page(analysis: Analysis) -> str:
             "counts.",
             coefficients.heat_map(analysis.main, analysis),
         ),
-        ("scatter", "Measures against the target", "", scatter(analysis)),
+        ("scatter", "Scatter plots", "", scatter(analysis)),
         (
             "claims",
             "Claims",
@@ -110,8 +110,8 @@ def _page(analysis: Analysis) -> str:
             "signs",
             "Sign errors",
             "How often a measure orders two models that differ in one axis the wrong way round: "
-            "0 never, 0.5 like a coin. A measure that falls as the target rises is read with its sign "
-            "turned (direction −). An environment is an axis with two levels.",
+            "0 never, 0.5 like a coin. A measure that falls as the target rises is read with its "
+            "sign turned (direction −). An environment is an axis with two levels.",
             findings.signs(analysis),
         ),
         ("seeds", "Seeds", "", findings.seeds(analysis)),
@@ -140,7 +140,11 @@ def _page(analysis: Analysis) -> str:
             tag("p", byline, class_="byline"),
         ),
         tag("nav", tag("ul", *links)),
-        tag("main", *(_section(*section) for section in sections)),
+        tag(
+            "main",
+            tag("div", *(_section(*section) for section in sections[:2]), class_="lead"),
+            *(_section(*section) for section in sections[2:]),
+        ),
         tag("footer", "Definitions of every statistic: docs/statistics.md of the project."),
         page_data(analysis),
         tag("script", Markup(get_plotlyjs())),

@@ -35,10 +35,12 @@ def _attribute(key: str, value: str | int | float | bool | None) -> str:
 
 
 def join(children: Iterable[Child]) -> Markup:
-    """One after the other, escaped where needed."""
-    return Markup(
-        "".join(c if isinstance(c, Markup) else escape(str(c)) for c in children if c is not None)
-    )
+    """One after the other, escaped where needed; a number and its percent sign stay together."""
+    return Markup("".join(map(_written, (child for child in children if child is not None))))
+
+
+def _written(child: str | int | float) -> str:
+    return child if isinstance(child, Markup) else escape(str(child)).replace(" %", "\u202f%")
 
 
 def embedded_json(identifier: str, value: Any) -> Markup:

@@ -92,13 +92,14 @@ def _controlled(analysis: Analysis) -> list[Markup]:
 def _claims(analysis: Analysis) -> list[Markup]:
     """The verdicts on the article's findings, counted."""
     outcomes = [verdict.outcome for verdict in analysis.verdicts]
+    words = {
+        "holds": ("holds here", "hold here"),
+        "does not hold": ("does not hold", "do not hold"),
+        "undecided": ("is undecided", "are undecided"),
+    }
     parts = [
-        f"{outcomes.count(outcome)} {word}"
-        for outcome, word in (
-            ("holds", "hold here"),
-            ("does not hold", "do not"),
-            ("undecided", "are undecided"),
-        )
+        f"{outcomes.count(outcome)} {one if outcomes.count(outcome) == 1 else several}"
+        for outcome, (one, several) in words.items()
         if outcome in outcomes
     ]
     return [

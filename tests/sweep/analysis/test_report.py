@@ -1,0 +1,208 @@
+"""The report: what is in it, what it escapes, and that a browser opens it without complaint."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from tables import LARGER, noise, study
+
+from sweep.analysis import analyse, correlate, report, terminal_table, usable
+from sweep.analysis.report.exports import latex
+from sweep.analysis.report.markup import Markup, embedded_json, tag
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    gap = noise(1, LARGER)
+    table = study(
+        {
+            "good": gap + noise(2, LARGER),
+            "<b>bold</b>": noise(3, LARGER),
+            "infinite": np.where(gap > 1, np.inf, gap),
+            "absent": np.nan,
+        },
+        LARGER,
+        gap=gap,
+        pgd_train=noise(4, LARGER),
+        pgd_test=noise(5, LARGER),
+    )
+    table["cost/train_seconds"] = 3600.0
+    table["provenance/commit"] = "</script><script>alert(2)</script>"
+    table.loc[0, "status"] = "diverged"
+    table.loc[0, "reason"] = "loss is <nan>"
+    table.loc[[5, 6], "masking"] = True
+    return table
+
+
+@pytest.fixture(scope="module")
+def page(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    return report.write(table, folder, HOSTILE, draws=20, formats=["svg"])
+
+
+class Outline(HTMLParser):
+    """Tags, their attributes and the text outside scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._raw = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._raw = tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._raw = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self._raw else data
+
+
+def outline(page: Path) -> Outline:
+    parsed = Outline()
+    parsed.feed(page.read_text(encoding="utf-8"))
+    return parsed
+
+
+def test_text_is_escaped(page: Path) -> None:
+    parsed = outline(page)
+    assert [name for name, _ in parsed.tags].count("script") == 3  # data, plotly, ours
+    for shown in (HOSTILE, "<b>bold</b>", "loss is <nan>", "</script><script>alert(2)</script>"):
+        assert shown in parsed.text
+    assert not [tag for tag, _ in parsed.tags if tag == "nan"]
+
+
+def test_nothing_is_requested(page: Path) -> None:
+    for name, attributes in outline(page).tags:
+        for key in ("src", "href"):
+            link = attributes.get(key)
+            assert link is None or link.startswith(("#", "data:")), f"<{name} {key}={link}>"
+    style = re.findall(r"<style>(.*?)</style>", page.read_text(encoding="utf-8"), re.DOTALL)[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_says_what_was_left_out(page: Path) -> None:
+    text = outline(page).text
+    assert "not done: 1" in text
+    assert "masking: 2" in text
+    assert "diverged" in text
+    assert "60 min" in text  # costs, the median
+
+
+def test_embedded_data_is_json_without_nan(page: Path, table: pd.DataFrame) -> None:
+    source = page.read_text(encoding="utf-8")
+    text = re.findall(r'<script type="application/json" id="data">(.*?)</script>', source)[0]
+    data = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert len(data["ids"]) == len(table) - 3
+    assert data["measures"]["absent"] == [None] * len(data["ids"])
+    assert None in data["measures"]["infinite"]
+    method = data["levels"]["method"]
+    assert method == ["standard", "at", "trades", "mart"]
+    row = table[table["model_id"] == data["ids"][0]].iloc[0]
+    assert method[data["axes"]["method"][0]] == row["method"]
+    assert data["measures"]["good"][0] == pytest.approx(row["measure/good"], rel=1e-5)
+
+
+def test_tables_and_figures_are_written(page: Path) -> None:
+    tables = {path.name for path in (page.parent / "tables").iterdir()}
+    assert {"coefficients_all_models.csv", "controls.csv", "claims.csv", "claims.tex"} <= tables
+    rows = list(csv.DictReader((page.parent / "tables/coefficients_all_models.csv").open()))
+    assert {row["measure"] for row in rows} == {"good", "<b>bold</b>", "infinite", "absent"}
+    figures = {path.name for path in (page.parent / "figures").iterdir()}
+    assert figures == {"forest.svg", "heat_map.svg", "scatter.svg"}
+
+
+def test_figures_are_reproducible(table: pd.DataFrame, tmp_path: Path) -> None:
+    pages = [
+        report.write(table, tmp_path / k, "same", draws=5, formats=["svg", "pdf"]) for k in "ab"
+    ]
+    for name in ("figures/forest.svg", "figures/scatter.pdf", "index.html"):
+        first, second = ((page.parent / name).read_bytes() for page in pages)
+        assert first == second, name
+
+
+def test_latex_is_escaped() -> None:
+    text = latex(["a_b", "τ"], [("50 % & more", "−0.1")], "lr")
+    assert r"a\_b & $\tau$ \\" in text
+    assert r"50 \% \& more & $-$0.1 \\" in text
+
+
+def test_markup_escapes_children_and_attributes() -> None:
+    assert tag("p", "<i>", Markup("<b>x</b>"), class_='"') == (
+        '<p class="&quot;">&lt;i&gt;<b>x</b></p>'
+    )
+    assert "</script><" not in embedded_json("d", ["</script><script>"])[:-9]
+
+
+def test_bad_input_is_a_message(table: pd.DataFrame, tmp_path: Path) -> None:
+    def rejected(words: str, changed: pd.DataFrame, **options) -> None:
+        with pytest.raises(ValueError, match=words):
+            report.write(changed, tmp_path / "none", "study", draws=5, **options)
+        assert not (tmp_path / "none").exists()
+
+    rejected("no target 'gap'", table.drop(columns="gap"))
+    rejected("only 'method' varies", table.query("steps == 10 or method == 'standard'").query(
+        "batch_size == 32 and early_stopping and architecture == 'resnet18'"))  # fmt: skip
+    rejected("at least two", table.iloc[[10]])
+    nothing = {column: np.nan for column in table if column.startswith("measure/")}
+    rejected("every value of every measure is NaN", table.assign(**nothing))
+    rejected(r"no usable model among 56 \(not done: 56\)", table.assign(status="failed"))
+    rejected("figures are not written as 'gif'; choose: png, svg, pdf", table, formats=["gif"])
+
+
+def test_rows_with_masking_are_apart(table: pd.DataFrame) -> None:
+    flagged = table.assign(masking=table["architecture"] == "resnet18")
+    analysis = analyse(flagged, draws=5)
+    assert len(analysis.used) == 28
+    assert analysis.masking is not None
+    assert analysis.masking.loc["good", "n"] == 27  # one of them diverged
+
+
+def test_replicates_stay_out(table: pd.DataFrame) -> None:
+    again = table.head(6).assign(seed=1, gap=0.0)
+    analysis = analyse(pd.concat([table.assign(seed=0), again], ignore_index=True), draws=5)
+    assert len(analysis.used) == len(table) - 3
+    assert analysis.removed["seed replicates"] == 6
+    assert not analysis.seeds.empty
+
+
+def test_terminal_table(table: pd.DataFrame) -> None:
+    result = correlate(usable(table), draws=20)
+    console = Console(width=140, file=io.StringIO(), record=True)
+    console.print(terminal_table(result, ["method", "steps"], rows=2))
+    text = console.export_text()
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert any(line.strip().startswith("infinite") for line in lines)
+    assert "good" in text
+    assert "bold" not in text
+    assert "2 further measures in the report" in text
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
+def test_browser_opens_it_without_an_error(page: Path, tmp_path: Path) -> None:
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000", "--dump-dom"]
+    run = subprocess.run(
+        [*command, page.as_uri()], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "CONSOLE" not in run.stderr, run.stderr
+    assert run.stdout.count('class="trace scatter') >= 4  # one per method: the plot was drawn
+    assert run.stdout.count("<canvas data-measure=") == 4  # small multiples
+    assert '<th scope="col"><button>measure</button></th>' in run.stdout  # tables sort
