@@ -24,9 +24,9 @@ def local_lip(
 
     Ascent on ‖z(x) - z(x+δ)‖₁ from 0.001·randn in steps of eps/3 inside ball and box; the iterate
     with the best ratio counts, averaged over two starts. (Ascent on the ratio itself, as in the
-    authors' code, pulls back the largest pixel at every step and misses the linear optimum.) Linear: at most max_{s∈{±1}^d} ‖Ws‖₁, and
-    exactly that for one row or two opposite ones. ``probabilities`` takes p for z, which, unlike
-    logits, have a fixed scale.
+    authors' code, pulls back the largest pixel at every step and misses the linear optimum.)
+    Linear: at most max_{s∈{±1}^d} ‖Ws‖₁, and exactly that for one row or two opposite ones.
+    ``probabilities`` takes p for z, which, unlike logits, have a fixed scale.
     """
     images = context.images[:examples]
     ratios = []

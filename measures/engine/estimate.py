@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import math
 
+from scipy.stats import norm
+from scipy.stats import t as student_t
 from torch import Tensor
 
 from measures.engine.measure import Estimate
+
+NORMAL_COVERAGE_OF_TWO = float(norm.cdf(2))  # one-sided
 
 
 def over_draws(values: Tensor) -> Estimate:
     """Mean of independent draws ``(D,)``, each a whole value of the measure. D = 1: no error."""
     values = values.double().flatten()
-    se = math.nan if len(values) < 2 else float(values.std()) / math.sqrt(len(values))
-    return Estimate(float(values.mean()), se)
+    return Estimate(float(values.mean()), standard_error(values))
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of independent draws; NaN for a single one.
+
+    Widened for few draws so that ± 2 standard errors always cover 95.4 %, as for many: the
+    scatter is itself estimated, and Student's t is wider than the normal distribution.
+    """
+    if len(values) < 2:
+        return math.nan
+    widening = float(student_t.ppf(NORMAL_COVERAGE_OF_TWO, len(values) - 1)) / 2
+    return widening * float(values.std()) / math.sqrt(len(values))
 
 
 def over_examples(values: Tensor) -> Estimate:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from measures.engine.estimate import standard_error
 from measures.engine.measure import Undefined
 
 Accuracy = Callable[[float], Tensor]  # noise scale -> accuracy of each draw, (D,)
@@ -59,11 +60,7 @@ def crossing_error(seen: dict[float, Tensor], at: float, target: float) -> float
     The slope is taken between the nearest points at least 15 % away on either side, since
     that of two neighbouring points is mostly noise.
     """
-    draws = seen[at]
-    if len(draws) < 2:
-        return math.nan
     left = max(s for s in seen if s <= at - 0.15) if any(s <= at - 0.15 for s in seen) else at
     right = min(s for s in seen if s >= at + 0.15)
     slope = float(seen[left].mean() - seen[right].mean()) / (right - left)
-    error = float(draws.std()) / math.sqrt(len(draws))
-    return error / slope if slope > 0 else math.nan
+    return standard_error(seen[at]) / slope if slope > 0 else math.nan

@@ -79,7 +79,7 @@ class FlatWeights:
         for x, y in context.batches(images, labels):
             at = vector.detach().requires_grad_(True)
             batch_loss = loss(At(self.model, self.named(at))(x), y).sum()
-            total += float(batch_loss)
+            total += float(batch_loss.detach())
             gradient += torch.autograd.grad(batch_loss, at)[0]
         return total / len(labels), gradient / len(labels)
 
