@@ -25,6 +25,12 @@ Study = Annotated[str, typer.Argument(help="name of a study")]
 Results = Annotated[
     Path | None, typer.Option("--results-dir", help="default: results, next to launch.py")
 ]
+Json = Annotated[bool, typer.Option("--json", help="for programs")]
+Tail = Annotated[int, typer.Option("--tail", help="lines of each log; 0: only the paths")]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Argument(help="e.g. method=at,trades status=failed reason=text training=<id>"),
+]
 
 
 def _store(results_dir: Path | None):  # type: ignore[no-untyped-def]
@@ -52,12 +58,95 @@ def plan(
 
 
 @app.command()
-def status(study: Study, results_dir: Results = None) -> None:
-    """How many models are done, running, failed or missing, in all and along each axis."""
-    from sweep.status import show_status
+def status(study: Study, as_json: Json = False, results_dir: Results = None) -> None:
+    """How many models are done, running, failed or missing, along each axis, and in the queue."""
+    from sweep.status import show_status, study_status
 
     with user_errors():
-        show_status(_store(results_dir), study)
+        current = study_status(_store(results_dir), study)
+    if as_json:
+        typer.echo(json.dumps(current.as_dict(), indent=1))
+    else:
+        show_status(current)
+
+
+@app.command()
+def failures(study: Study, as_json: Json = False, results_dir: Results = None) -> None:
+    """What went wrong: grouped by cause, with nodes, count and one trace of each."""
+    from sweep.failures import group_failures, show_failures
+
+    with user_errors():
+        groups = group_failures(_store(results_dir), study)
+    if as_json:
+        typer.echo(json.dumps([group.as_dict() for group in groups], indent=1))
+    else:
+        show_failures(groups)
+
+
+@app.command()
+def logs(
+    study: Study, conditions: Conditions = None, tail: Tail = 20, results_dir: Results = None
+) -> None:
+    """The last lines of the logs of the chosen trainings, and of their Slurm jobs."""
+    from sweep import choose, tend
+
+    with user_errors():
+        store = _store(results_dir)
+        chosen = choose.choose(store, study, conditions or [])
+        for training, path in tend.logs(store, study, chosen):
+            console.print(f"[bold]{training}[/bold]", end=" ")
+            console.print(str(path), markup=False)
+            for line in path.read_text(errors="replace").splitlines()[-tail:] if tail else ():
+                console.print(f"  {line}", markup=False)
+
+
+@app.command()
+def cancel(study: Study, conditions: Conditions = None, results_dir: Results = None) -> None:
+    """Cancel a study's Slurm jobs, or those of the chosen trainings. Nothing finished is lost."""
+    from sweep import choose, tend
+
+    with user_errors():
+        store = _store(results_dir)
+        jobs, shared = tend.cancel(store, study, choose.choose(store, study, conditions or []))
+    console.print(f"{len(jobs)} jobs cancelled")
+    if shared:
+        console.print(f"{shared} trainings left alone: their jobs also run others")
+
+
+@app.command()
+def retry(study: Study, conditions: Conditions = None, results_dir: Results = None) -> None:
+    """Run the chosen trainings again, frozen as they are (without a condition: what failed)."""
+    from sweep import choose, tend
+
+    with user_errors():
+        store = _store(results_dir)
+        chosen = choose.choose(store, study, conditions or ["status=failed,oom"])
+        if not chosen:
+            console.print("nothing to retry")
+            return
+        console.print(f"retrying {len(chosen)} trainings")
+        code = tend.retry(store, study, chosen)
+    raise typer.Exit(code)
+
+
+@app.command()
+def gc(
+    study: Study,
+    delete: Annotated[bool, typer.Option("--delete", help="without it, only show")] = False,
+    results_dir: Results = None,
+) -> None:
+    """Show, or delete, what a study no longer needs. Never a result."""
+    from sweep.tend import garbage, remove
+
+    with user_errors():
+        found = garbage(_store(results_dir), study)
+        size = sum(item.size for item in found)
+        for why in dict.fromkeys(item.why for item in found):
+            console.print(f"{sum(item.why == why for item in found)} x {why}")
+        if delete:
+            remove(found)
+    verb = "freed" if delete else "to be freed with --delete"
+    console.print(f"{len(found)} things, {size / 1e6:.1f} MB {verb}")
 
 
 @app.command()

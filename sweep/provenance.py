@@ -41,6 +41,7 @@ def place() -> dict[str, Any]:
     """The machine, and the Slurm job if it is one."""
     return {
         "host": socket.gethostname(),
+        "node": os.environ.get("SLURMD_NODENAME"),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "slurm_array_job_id": os.environ.get("SLURM_ARRAY_JOB_ID"),
         "slurm_array_task_id": os.environ.get("SLURM_ARRAY_TASK_ID"),

@@ -14,7 +14,8 @@ database_socket=$state/mysql-run/socket
 # running NAME [COMMAND]: is the process in run/NAME.pid there, of that command, and not a zombie
 # (the first process of a container often does not bury them)? Ids are used again, hence the name.
 running() {
-    local pid_file=$state/run/$1.pid
-    [ -s "$pid_file" ] && grep -qs "^Name:[[:space:]]*${2:-$1}\$" "/proc/$(cat "$pid_file")/status" &&
-        ! grep -q "^State:[[:space:]]*Z" "/proc/$(cat "$pid_file")/status"
+    local pid
+    pid=$(cat "$state/run/$1.pid" 2>/dev/null) && [ -n "$pid" ] &&
+        grep -qs "^Name:[[:space:]]*${2:-$1}\$" "/proc/$pid/status" &&
+        ! grep -qs "^State:[[:space:]]*Z" "/proc/$pid/status"
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from sweep.convert import to_dataclass
 from sweep.dispatch import announce, require_files, select
 from sweep.estimate import relative_cost
 from sweep.plan import Plan, Progress, progress
-from sweep.setting import model_axes
+from sweep.setting import Job, model_axes
 from sweep.slurm import arrays, client, limits, queue, records
 from sweep.slurm.arrays import Array, Task
 from sweep.slurm.freeze import freeze
 from sweep.slurm.infrastructure import Strikes
 from sweep.slurm.options import SlurmOptions
 from sweep.slurm.submit import Target, check, submit
-from sweep.store import FINAL
+from sweep.store import FINAL, Store
 
 _LOCK_WAIT_S = 120.0
 _WATCH_S = 15.0
@@ -41,25 +41,22 @@ def run_slurm(plan: Plan, options: Mapping[str, Any]) -> int:
     slurm = to_dataclass(SlurmOptions, options, "hydra.launcher")
     require_files(plan)
     plan.store.check_writable()
-    allowed = _limits(slurm, plan)
+    allowed = _limits(slurm, plan.jobs)
     study = plan.store.study(plan.study).resolve()
     with _alone(study):
         numbers = manifest.append(plan.store, plan.study, plan.jobs)
         state = progress(plan.jobs, plan.store)
-        there = queue.query(max_age_s=0, patience_s=client.PATIENCE_S)
-        if not there.known:
-            raise ValueError(f"Slurm does not answer, nothing was submitted: {there.problem}")
-        queued = {line for _, lines in records.elements(study, there) for line in lines}
+        there, queued = _queued(study)
         selected = [i for i in select(plan, state) if numbers[i] not in queued]
         announce(plan, state, selected)
         if queued:
             console.print(f"in the queue already: {len(queued)} tasks")
             _release_held(study, there)
-        accepted = True
+        tasks = [_task(plan.jobs[i], numbers[i], i in state.measure_only) for i in selected]
         if selected:
             task.prepare([plan.jobs[i] for i in selected], plan.store)
-            tasks = [_task(plan, state, i, numbers[i]) for i in selected]
-            accepted = _submit(plan, slurm, allowed, study, tasks, state, len(there.jobs))
+        proven = _proven(plan.jobs, state)
+        accepted = _submit(plan.store, study, slurm, allowed, tasks, len(there.jobs), proven)
     if slurm.wait:
         return _watch(plan, study)
     if queued or selected:
@@ -67,25 +64,62 @@ def run_slurm(plan: Plan, options: Mapping[str, Any]) -> int:
     return 0 if accepted else 3
 
 
+def submit_again(store: Store, study_name: str, jobs: Mapping[int, Job]) -> int:
+    """Submit lines of the manifest once more, with the options of the last submission.
+
+    Raises:
+        ValueError: some of them are in the queue or running, or Slurm would refuse them.
+    """
+    client.require()
+    study = store.study(study_name).resolve()
+    with _alone(study):
+        there, queued = _queued(study)
+        busy = sorted(queued & set(jobs))
+        busy += [
+            n for n, job in jobs.items() if n not in queued and store.is_running(job.training_id)
+        ]
+        if busy:
+            raise ValueError(f"{len(busy)} of {len(jobs)} trainings are queued or running already")
+        record = records.submissions(study)[-1].read()
+        slurm = to_dataclass(SlurmOptions, record["options"], "hydra.launcher")
+        allowed = _limits(slurm, jobs.values())
+        state = progress(jobs.values(), store)
+        tasks = [
+            _task(job, line, i in state.measure_only) for i, (line, job) in enumerate(jobs.items())
+        ]
+        everything = manifest.jobs(store, study_name).values()
+        proven = _proven(everything, progress(everything, store))
+        accepted = _submit(store, study, slurm, allowed, tasks, len(there.jobs), proven)
+    return 0 if accepted else 3
+
+
+def _queued(study: Path) -> tuple[queue.Queue, set[int]]:
+    """The queue as it is now, and the manifest lines of the study that are in it."""
+    there = queue.query(max_age_s=0, patience_s=client.PATIENCE_S)
+    if not there.known:
+        raise ValueError(f"Slurm does not answer, nothing was submitted: {there.problem}")
+    return there, {line for _, lines in records.elements(study, there) for line in lines}
+
+
 def _submit(
-    plan: Plan,
+    store: Store,
+    study: Path,
     slurm: SlurmOptions,
     allowed: limits.Limits,
-    study: Path,
     tasks: Sequence[Task],
-    state: Progress,
     jobs_in_queue: int,
+    proven: frozenset[object],
 ) -> bool:
     """Submit the tasks; returns whether the cluster took all of them."""
+    if not tasks:
+        return True
     try:
-        planned = arrays.plan_arrays(
-            tasks, slurm, allowed, queued=jobs_in_queue, proven=_proven(plan, state)
-        )
+        planned = arrays.plan_arrays(tasks, slurm, allowed, queued=jobs_in_queue, proven=proven)
     except arrays.NoRoom as full:
         console.print(str(full), markup=False)
         return False
     bad_nodes = tuple(Strikes(study).bad_nodes(slurm.exclude_after))
-    target = Target(study, plan.store.root.resolve(), freeze(study), bad_nodes)
+    target = Target(study, store.root.resolve(), freeze(study), bad_nodes)
     submission = records.new_submission(study)
     try:
         check(planned, slurm, target, submission.folder)
@@ -100,28 +134,27 @@ def _submit(
     return left == 0
 
 
-def _limits(slurm: SlurmOptions, plan: Plan) -> limits.Limits:
+def _limits(slurm: SlurmOptions, jobs: Iterable[Job]) -> limits.Limits:
     try:
         allowed = limits.read()
     except client.SlurmError as error:
         raise ValueError(f"Slurm does not answer, nothing was submitted: {error}") from None
-    for job in plan.jobs:
+    for job in jobs:
         asked = slurm.resources(model_axes(job.spec, job.checkpoints[0]))
         allowed.check(asked.partition, asked.time_min, "hydra.launcher.time_min")
     return allowed
 
 
-def _task(plan: Plan, state: Progress, index: int, line: int) -> Task:
-    job = plan.jobs[index]
+def _task(job: Job, line: int, measures_only: bool) -> Task:
     axes = model_axes(job.spec, job.checkpoints[0])
-    return Task(line, axes, relative_cost(job), index in state.measure_only)
+    return Task(line, axes, relative_cost(job), measures_only)
 
 
-def _proven(plan: Plan, state: Progress) -> frozenset[object]:
+def _proven(jobs: Iterable[Job], state: Progress) -> frozenset[object]:
     """Methods of which some model of the study is done."""
     return frozenset(
         job.spec.method
-        for job in plan.jobs
+        for job in jobs
         if any(state.status[job.model_id(c)] == "done" for c in job.checkpoints)
     )
 

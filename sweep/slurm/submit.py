@@ -14,6 +14,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
+from sweep.convert import to_plain
 from sweep.slurm import client, queue
 from sweep.slurm.arrays import Array
 from sweep.slurm.job import RunLines
@@ -116,6 +117,7 @@ def submit(
     record = submission.read() | {
         "time": time.time(),
         "code": str(target.code),
+        "options": to_plain(options),
         "arrays": [_described(array) for array in arrays],
     }
     submission.write(record)
