@@ -149,7 +149,7 @@ def take_step(
     x, y = plan.batch(state.step)
     if recipe.channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
-    attack = inner_attack(spec, training_id, state.epoch, state.step, x.device)
+    attack = inner_attack(spec, method, training_id, state.epoch, state.step, x.device)
     state.optimizer.zero_grad(set_to_none=True)
     terms = leave_gradients(spec, method, state, x, y, attack)
     lr = learning_rate(recipe, state.epoch, state.step, steps)
@@ -179,7 +179,12 @@ def leave_gradients(
 
 
 def inner_attack(
-    spec: TrainingSpec, training_id: str, epoch: int, step: int, device: torch.device
+    spec: TrainingSpec,
+    method: Method,
+    training_id: str,
+    epoch: int,
+    step: int,
+    device: torch.device,
 ) -> InnerAttack:
     """The attack of one training step, with a random stream of its own."""
     threat, recipe = spec.threat, spec.recipe
@@ -191,6 +196,7 @@ def inner_attack(
         step_size=step_size,
         steps=spec.steps or 0,
         norm=threat.norm,
+        mode=method.attack_mode,
         precision=recipe.attack_precision,
         generator=generator(training_id, "attack", epoch, step, device=device),
     )

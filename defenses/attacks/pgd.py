@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from defenses.attacks.inference import frozen
+from defenses.attacks.inference import Mode, frozen
 from defenses.attacks.losses import AttackLoss, attack_loss
 from defenses.attacks.threat import geometry
 from defenses.spec import Norm, require
@@ -29,6 +29,7 @@ def pgd(
     random_start: bool = True,
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
+    mode: Mode = "eval",
 ) -> Tensor:
     """Adversarial images: ``steps`` steps of steepest ascent, each projected onto ball and box.
 
@@ -40,9 +41,9 @@ def pgd(
     ``random_start``.
 
     The last iterate is returned, with the dtype of ``x``. The model is in eval mode during the
-    call; then every module has its own mode back, and neither batch-norm statistics nor ``.grad``
-    have changed. ``ValueError`` for a norm or loss that does not exist and for a negative ``eps``,
-    ``step_size`` or ``steps``.
+    call (or in train mode, for defenses that attack so); then every module has its own mode back,
+    and neither batch-norm statistics nor ``.grad`` have changed. ``ValueError`` for a norm or loss
+    that does not exist and for a negative ``eps``, ``step_size`` or ``steps``.
     """
     require(eps >= 0, f"eps={eps} must be at least 0")
     require(step_size >= 0, f"step_size={step_size} must be at least 0")
@@ -59,7 +60,7 @@ def pgd(
     else:
         x_adv = x
 
-    with frozen(model), torch.enable_grad():
+    with frozen(model, mode), torch.enable_grad():
         for _ in range(steps):
             x_adv = x_adv.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(objective(model(x_adv), y).sum(), x_adv)

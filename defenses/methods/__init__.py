@@ -8,6 +8,7 @@ from typing import Any
 
 from defenses.methods.at import AT
 from defenses.methods.base import InnerAttack, LossTerms, Method
+from defenses.methods.grad_align import GradAlign
 from defenses.methods.mart import MART
 from defenses.methods.standard import Standard
 from defenses.methods.trades import TRADES
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "at": AT,
     "trades": TRADES,
     "mart": MART,
+    "grad_align": GradAlign,
 }
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from defenses.attacks.inference import Mode
 from defenses.attacks.losses import AttackLoss, attack_loss
 from defenses.attacks.pgd import pgd
 from defenses.spec import Norm, Precision
@@ -35,6 +37,7 @@ class InnerAttack:
     step_size: float
     steps: int
     norm: Norm = "linf"
+    mode: Mode = "eval"
     precision: Precision = "fp32"
     generator: torch.Generator | None = None
 
@@ -62,6 +65,7 @@ class InnerAttack:
                 loss=loss,
                 start=start,
                 generator=self.generator,
+                mode=self.mode,
             )
 
 
@@ -70,15 +74,17 @@ class Method(ABC):
     """A defense. The fields of a subclass are its hyperparameters, and nothing else.
 
     ``needs_inner_maximisation``: False if no images are attacked while training.
+    ``attack_mode``: the model's mode while it is attacked, as in the authors' code.
     ``definition`` enters the ids of trainings: raise it when a correction changes results.
     """
 
     needs_inner_maximisation: ClassVar[bool] = True
+    attack_mode: ClassVar[Mode] = "eval"
     definition: ClassVar[int] = 1
 
     @abstractmethod
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, attack: InnerAttack) -> Tensor:
-        """The images ``(N, C, H, W)`` to train on besides ``x``; constants to the objective."""
+        """The images to train on besides ``x``, as constants; usually one for each of ``x``."""
 
     @abstractmethod
     def objective(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossTerms:
@@ -94,6 +100,12 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(
         device.type, dtype=AUTOCAST_TYPES.get(precision), enabled=precision != "fp32"
     )
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Log-softmax over the classes, ``(N, K)``: in fp32 where a network ran in half precision."""
+    half = logits.dtype in (torch.bfloat16, torch.float16)
+    return F.log_softmax(logits, dim=1, dtype=torch.float32 if half else None)
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.methods.base import InnerAttack, LossTerms, Method, kl_divergence
+from defenses.methods.base import InnerAttack, LossTerms, Method, kl_divergence, log_probabilities
 from defenses.spec import require
 
 
@@ -34,8 +33,7 @@ class MART(Method):
         return attack(model, x, y)
 
     def objective(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossTerms:
-        log_p = F.log_softmax(model(x).float(), dim=1)
-        log_q = F.log_softmax(model(x_adv).float(), dim=1)
+        log_p, log_q = log_probabilities(model(x)), log_probabilities(model(x_adv))
         true = y[:, None]
         likeliest_wrong = log_q.detach().scatter(1, true, -torch.inf).argmax(dim=1, keepdim=True)
         log_not_wrong = log_q.scatter(1, likeliest_wrong, -torch.inf).logsumexp(dim=1)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from defenses.attacks.inference import frozen
-from defenses.methods.base import InnerAttack, LossTerms, Method, kl_divergence
+from defenses.methods.base import InnerAttack, LossTerms, Method, kl_divergence, log_probabilities
 from defenses.spec import require
 
 START_STD = 0.001  # of the normal noise added before the ascent, as in the authors' code
@@ -34,17 +34,16 @@ class TRADES(Method):
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, attack: InnerAttack) -> Tensor:
         with frozen(model), torch.no_grad():
-            log_p = F.log_softmax(model(x).float(), dim=1)
+            log_p = log_probabilities(model(x))
 
         def divergence(logits: Tensor, _: Tensor) -> Tensor:
-            return kl_divergence(log_p, F.log_softmax(logits.float(), dim=1))
+            return kl_divergence(log_p, log_probabilities(logits))
 
         noise = torch.empty_like(x).normal_(std=START_STD, generator=attack.generator)
         return attack(model, x, y, loss=divergence, start=x + noise)
 
     def objective(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossTerms:
-        logits = model(x).float()
-        log_q = F.log_softmax(model(x_adv).float(), dim=1)
-        ce = F.cross_entropy(logits, y)
-        kl = kl_divergence(F.log_softmax(logits, dim=1), log_q).mean()
+        log_p, log_q = log_probabilities(model(x)), log_probabilities(model(x_adv))
+        ce = F.nll_loss(log_p, y)
+        kl = kl_divergence(log_p, log_q).mean()
         return LossTerms(ce + self.beta * kl, {"ce": ce.detach(), "kl": kl.detach()})
