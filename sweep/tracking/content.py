@@ -58,9 +58,12 @@ def run_content(
 
 
 def tags(study: str, axes: Mapping[str, Any]) -> list[str]:
-    """``axis=level`` for each axis that applies, and the study. In a fixed order."""
-    words = [f"{axis}={_word(level)}" for axis, level in axes.items() if level is not None]
-    return [tag[:MAX_TAG] for tag in (f"study={study}", *words)]
+    """``axis:level`` for each axis that applies, and the study. In a fixed order.
+
+    No "=": wandb-workspaces would double it in a filter, even inside quotes.
+    """
+    words = [f"{axis}:{_word(level)}" for axis, level in axes.items() if level is not None]
+    return [tag[:MAX_TAG] for tag in (f"study:{study}", *words)]
 
 
 def summary(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,10 @@ import configparser
 import netrc
 import os
 import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -119,6 +123,21 @@ def client_environment(folder: Path, scratch: Path) -> dict[str, str]:
         "WANDB_ERROR_REPORTING": "false",
         "TMPDIR": str(scratch),
     }
+
+
+@contextmanager
+def as_client(folder: Path) -> Iterator[None]:
+    """Let this process use the W&B client for a while, with its files in ``folder``."""
+    scratch = folder / "tmp" / f"{socket.gethostname()}-{os.getpid()}"
+    scratch.mkdir(parents=True, exist_ok=True)
+    before = dict(os.environ)
+    os.environ.update(client_environment(folder, scratch))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 # WANDB_SERVICE would tie us to another process's client, WANDB_RUN_ID and the like to one run.

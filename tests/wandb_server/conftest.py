@@ -1,4 +1,4 @@
-"""One server for the session; each test has a project of its own and logs in at its own address."""
+"""One server for the session, emptied before each test."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep import tracking
-from sweep.tracking import TrackingSettings
+from sweep.tracking import TrackingSettings, live
 from tests.wandb_server.proxy import HostileProxy
 from tests.wandb_server.service import API_KEY, Service
 
@@ -25,12 +24,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs openwandb, see .ci/wandb-server.sh"))
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """A fresh server: openwandb knows a run by its id alone, whatever its project."""
-    service = Service(tmp_path / "server")
+@pytest.fixture(scope="session")
+def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("server"))
     yield service
     service.stop()
+
+
+@pytest.fixture
+def service(running_service: Service) -> Service:
+    """An empty server."""
+    running_service.forget_runs()
+    return running_service
 
 
 @pytest.fixture
@@ -46,7 +51,9 @@ def logged_in(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("WANDB_API_KEY", API_KEY)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     yield
-    tracking.drain(0.0)
+    if live._handle is not None:
+        live._handle.kill()
+        live._handle = None
 
 
 @pytest.fixture

@@ -58,6 +58,17 @@ class Service:
         with sqlite3.connect(self.folder / "openwandb.db", timeout=30) as database:
             database.execute("UPDATE api_keys SET key_hash = ?", (cheap,))
 
+    def forget_runs(self) -> None:
+        with sqlite3.connect(self.folder / "openwandb.db", timeout=30) as database:
+            for table in ("runs", "metrics", "system_metrics", "files", "artifacts"):
+                database.execute(f"DELETE FROM {table}")
+
+    def make_public(self, project: str) -> None:
+        """Let a browser without a session look at a project."""
+        with sqlite3.connect(self.folder / "openwandb.db", timeout=30) as database:
+            query = "UPDATE projects SET visibility = 'public' WHERE name = ?"
+            database.execute(query, (project,))
+
     def get(self, path: str) -> Any:
         request = urllib.request.Request(self.url + path, headers={"X-WANDB-API-KEY": API_KEY})
         with urllib.request.urlopen(request, timeout=30) as response:
