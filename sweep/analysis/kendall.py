@@ -43,24 +43,28 @@ def weighted_tau(x: Floats, y: Floats, clusters: Ints, weights: Weights) -> Floa
     the columns of ``weights`` (D, C). Returns (D, M), NaN where ``x`` or ``y`` does not vary.
     """
     taus = np.full((len(weights), x.shape[1]), np.nan)
-    known_y = ~np.isnan(y)
-    signs_y: dict[bytes, tuple[Signs, Floats]] = {}  # by which rows are known: mostly one entry
-    for m in range(x.shape[1]):
-        rows = np.flatnonzero(known_y & ~np.isnan(x[:, m]))
+    known = ~np.isnan(x) & ~np.isnan(y)[:, None]
+    for pattern, measures in _by_pattern(known):
+        rows = np.flatnonzero(pattern)
         if len(rows) < 2:
             continue
         drawn, starts = np.unique(clusters[rows], return_index=True)
-        cluster_weights = weights[:, drawn]
-        row_weights = weights[:, clusters[rows]]
-        key = rows.tobytes()
-        if key not in signs_y:
-            signs_y[key] = (pair_signs(y[rows]), _untied(y[rows], row_weights))
-        sign_y, untied_y = signs_y[key]
-        concordance = pair_signs(x[rows, m]) * sign_y
-        form = _sum_clusters(_sum_clusters(concordance, starts).T, starts)  # it is symmetric
-        numerator = _quadratic(cluster_weights, form)
-        taus[:, m] = ratio(numerator, _untied(x[rows, m], row_weights) * untied_y)
+        cluster_weights, row_weights = weights[:, drawn], weights[:, clusters[rows]]
+        sign_y, untied_y = pair_signs(y[rows]), _untied(y[rows], row_weights)
+        for m in measures:
+            concordance = pair_signs(x[rows, m]) * sign_y
+            form = _sum_clusters(_sum_clusters(concordance, starts).T, starts)  # it is symmetric
+            numerator = _quadratic(cluster_weights, form)
+            taus[:, m] = ratio(numerator, _untied(x[rows, m], row_weights) * untied_y)
     return taus
+
+
+def _by_pattern(known: Bools) -> list[tuple[Bools, list[int]]]:
+    """The distinct columns of ``known``, each with the numbers of the columns equal to it."""
+    columns: dict[bytes, list[int]] = {}
+    for m, column in enumerate(known.T):
+        columns.setdefault(column.tobytes(), []).append(m)
+    return [(known[:, measures[0]], measures) for measures in columns.values()]
 
 
 def ratio(numerator: Floats, product: Floats) -> Floats:
