@@ -9,18 +9,21 @@ works on any ``nn.Module`` that takes images in [0, 1] and returns logits, on CP
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor, nn
 
-from defenses.spec import Threat, require
-from measures.engine.context import Context, On
-from measures.engine.identity import definition_of, merged_parameters
+from defenses.spec import Threat
+from measures.engine.context import Context
+from measures.engine.count import CostRow, Costs, PassCounter
+from measures.engine.identity import definition_of
 from measures.engine.measure import Estimate, Measure, Result, Undefined
 from measures.engine.resolve import resolve_names
-from measures.engine.run import check_input, check_output, run_measure
+from measures.engine.run import Job, Parameters, job_on
 from measures.registry import MEASURES, SETS
 
 __all__ = [
@@ -32,12 +35,11 @@ __all__ = [
     "Result",
     "Undefined",
     "compute",
+    "cost",
     "definition",
     "measure",
     "resolve",
 ]
-
-Parameters = Mapping[str, Mapping[str, Any]]
 
 
 def resolve(names: Iterable[str], folder: Path | None = None) -> dict[str, Measure]:
@@ -102,42 +104,20 @@ def measure(
     ``ValueError`` for input that cannot be measured. What is undefined for this model, or raises,
     is NaN with a reason, and affects no other measure.
     """
-    chosen = resolve(["default"] if names is None else names, folder)
-    given = parameters or {}
-    unknown = sorted(set(given) - set(chosen))
-    require(not unknown, f"parameters are given for measures not chosen: {', '.join(unknown)}")
-    require(batch_size >= 1, f"batch_size={batch_size} must be at least 1")
-    check_input(model, images, labels)
-    context = Context(
+    job = prepare(
         model,
-        *on_device_of(model, images, labels),
-        threat=threat or Threat(),
+        images,
+        labels,
+        names=names,
+        threat=threat,
         initial_state=initial_state,
         train_size=train_size,
+        parameters=parameters,
         batch_size=batch_size,
         seed=seed,
-        gradients_wanted=gradients_wanted(chosen.values()),
+        folder=folder,
     )
-    check_output(context)
-    plan = {
-        name: (
-            merged_parameters(name, chosen[name], given.get(name, {})),
-            definition_of(
-                name,
-                chosen[name],
-                given.get(name, {}),
-                threat=context.threat,
-                num_images=len(images),
-                train_size=train_size,
-                seed=seed,
-            ),
-        )
-        for name in chosen
-    }
-    return {
-        name: run_measure(chosen[name], context, values, identity)
-        for name, (values, identity) in plan.items()
-    }
+    return {name: job.run(name) for name in job.chosen}
 
 
 def compute(model: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> dict[str, float]:
@@ -145,13 +125,37 @@ def compute(model: nn.Module, images: Tensor, labels: Tensor, **options: Any) ->
     return {name: r.value for name, r in measure(model, images, labels, **options).items()}
 
 
-def gradients_wanted(chosen: Iterable[Measure]) -> frozenset[On]:
-    """On which images some of the measures want gradients."""
-    wanting = [m.needs for m in chosen if "gradients" in m.needs]
-    return frozenset(which for which in get_args(On) if any(which in needs for needs in wanting))
+def cost(model: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> Costs:
+    """Images forward and backward, and seconds, of each measure; ``print`` it for a table.
+
+    Takes what ``measure`` takes, and runs it. What several measures share has a row of its own.
+    """
+    counter = PassCounter()
+    job = prepare(model, images, labels, watch=counter.watch, **options)
+    rows = []
+
+    def add(name: str, work: Callable[[], object]) -> None:
+        forward, backward, start = counter.forward, counter.backward, time.perf_counter()
+        work()
+        seconds = time.perf_counter() - start
+        passes = (counter.forward - forward, counter.backward - backward)
+        rows.append(CostRow(name, *passes, seconds))
+
+    add("(shared: examples, logits)", job.prepare_shared)
+    for name in job.chosen:
+        add(name, partial(job.run, name))
+    return Costs(rows)
 
 
-def on_device_of(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (float32) and labels where the model's weights are."""
-    device = next((t.device for t in model.parameters()), images.device)
-    return images.detach().to(device).float(), labels.to(device)
+def prepare(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    names: Iterable[str] | None = None,
+    folder: Path | None = None,
+    threat: Threat | None = None,
+    **options: Any,
+) -> Job:
+    chosen = resolve(["default"] if names is None else names, folder)
+    return job_on(model, images, labels, chosen, threat=threat or Threat(), **options)

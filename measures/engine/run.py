@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from defenses.spec import require
-from measures.engine.context import Context
+from defenses.spec import Threat, require
+from measures.engine.context import Context, On
+from measures.engine.identity import definition_of, merged_parameters
 from measures.engine.measure import Estimate, Measure, Result, Undefined
 
 
@@ -56,6 +60,87 @@ def check_output(context: Context) -> None:
     )
 
 
+Parameters = Mapping[str, Mapping[str, Any]]  # measure -> parameter -> value
+
+
+@dataclass(frozen=True)
+class Job:
+    """Measures ready to run on one model: each with its parameters and its definition."""
+
+    context: Context
+    chosen: dict[str, Measure]
+    parameters: dict[str, dict[str, Any]]
+    definitions: dict[str, str]
+
+    def run(self, name: str) -> Result:
+        return run_measure(
+            self.chosen[name], self.context, self.parameters[name], self.definitions[name]
+        )
+
+    def prepare_shared(self) -> None:
+        """What several measures use, so that none of them is charged for it."""
+        needs: frozenset[str] = frozenset().union(*(m.needs for m in self.chosen.values()))
+        for which in get_args(On):
+            if which in needs:
+                _ = self.context.on(which).logits
+
+
+def job_on(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    chosen: dict[str, Measure],
+    *,
+    threat: Threat,
+    initial_state: dict[str, Tensor] | None = None,
+    train_size: int | None = None,
+    parameters: Parameters | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+    watch: Callable[[nn.Module], None] | None = None,
+) -> Job:
+    """Check everything a user can get wrong, before anything is computed."""
+    given = parameters or {}
+    unknown = sorted(set(given) - set(chosen))
+    require(not unknown, f"parameters are given for measures not chosen: {', '.join(unknown)}")
+    require(batch_size >= 1, f"batch_size={batch_size} must be at least 1")
+    merged = {name: merged_parameters(name, m, given.get(name, {})) for name, m in chosen.items()}
+    check_input(model, images, labels)
+    device = next((t.device for t in model.parameters()), images.device)
+    context = Context(
+        model,
+        images.detach().to(device).float(),
+        labels.to(device),
+        threat=threat,
+        initial_state=initial_state,
+        train_size=train_size,
+        batch_size=batch_size,
+        seed=seed,
+        gradients_wanted=gradients_wanted(chosen.values()),
+        watch=watch,
+    )
+    check_output(context)
+    definitions = {
+        name: definition_of(
+            name,
+            measure,
+            given.get(name, {}),
+            threat=threat,
+            num_images=len(images),
+            train_size=train_size,
+            seed=seed,
+        )
+        for name, measure in chosen.items()
+    }
+    return Job(context, chosen, merged, definitions)
+
+
+def gradients_wanted(chosen: Iterable[Measure]) -> frozenset[On]:
+    """On which images some of the measures want gradients."""
+    wanting = [m.needs for m in chosen if "gradients" in m.needs]
+    return frozenset(which for which in get_args(On) if any(which in needs for needs in wanting))
+
+
 def run_one(measure: Measure, context: Context, parameters: Mapping[str, Any]) -> Estimate | str:
     """The estimate (``se`` NaN where there is none), or the reason why there is no value."""
     try:
@@ -77,7 +162,11 @@ def run_measure(
     """Run one measure and leave the context's model as it was, whatever the measure did."""
     before = versions(context.model)
     start = time.perf_counter()
-    with torch.enable_grad(), torch.autocast(context.device.type, enabled=False):
+    with (
+        torch.enable_grad(),
+        torch.autocast(context.device.type, enabled=False),
+        plain_attention(),
+    ):
         outcome = run_one(measure, context, parameters)
     if context.device.type == "cuda":
         torch.cuda.synchronize(context.device)
@@ -88,6 +177,18 @@ def run_measure(
         return Result(math.nan, None, outcome, seconds, definition)
     se = None if math.isnan(outcome.se) else outcome.se
     return Result(outcome.value, se, None, seconds, definition)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention by its formula: the fused kernels cannot be differentiated twice or forward."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def versions(model: nn.Module) -> list[tuple[int, int, bool]]:

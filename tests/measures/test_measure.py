@@ -1,0 +1,428 @@
+"""The public functions: what they promise whatever the measure is."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import measures
+from defenses.spec import Threat
+from measures import MEASURES, SETS, Context, Measure, measure
+
+LITTLE = {  # small samples: these tests are about behaviour, not about values
+    "boundary_thickness": {"examples": 8, "attack_steps": 3, "points": 8},
+    "boundary_reach": {"examples": 8, "attack_steps": 3, "points": 8},
+    "local_lip": {"examples": 8, "steps": 3},
+    "local_lip_softmax": {"examples": 8, "steps": 3},
+    "local_linearity": {"examples": 8, "steps": 3},
+    "clever": {"examples": 2, "samples": 4, "maxima": 4},
+    "minimal_distance": {"examples": 8, "steps": 3},
+    "average_flat": {"examples": 8, "pairs": 2, "attack_steps": 2},
+    "worst_case_flat": {"examples": 8, "steps": 2},
+    "hessian_trace": {"examples": 8, "probes": 3},
+    "hessian_trace_clean": {"examples": 8, "probes": 3},
+    "weight_curvature": {"examples": 8, "probes": 3},
+    "hessian_top": {"examples": 8},
+    "effective_dimension": {"examples": 8, "probes": 2, "steps": 4},
+    "adaptive_sharpness": {"steps": 3},
+    "adaptive_sharpness_clean": {"steps": 3},
+    "adaptive_sharpness_normalised": {"steps": 3},
+    "gradient_variance": {"size": 8},
+    "gradient_variance_clean": {"size": 8},
+    "gradient_cosine": {"size": 8},
+    "gradient_cosine_clean": {"size": 8},
+    **{name: {"draws": 3, "search_steps": 3} for name in MEASURES if name.startswith("pacbayes")},
+}
+
+
+def build_small() -> nn.Module:
+    with torch.random.fork_rng():  # layers draw from the global generator, measures must not
+        network = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 4, 3, stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(36, 3),
+        )
+    stream = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.3, generator=stream)
+            elif parameter.numel() == 3:
+                parameter.zero_()
+    return network
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    """Small, with batch-norm behind a convolution and behind a ReLU, in training mode, with
+    statistics of its own."""
+    network = build_small()
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+    return network
+
+
+@pytest.fixture
+def data() -> tuple[Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(0)
+    return torch.rand(24, 1, 8, 8, generator=stream), torch.randint(0, 3, (24,), generator=stream)
+
+
+def everything(
+    model: nn.Module, data: tuple[Tensor, Tensor], **options: object
+) -> dict[str, float]:
+    initial = build_small().state_dict()
+    names = options.pop("names", list(MEASURES))
+    assert isinstance(names, list)
+    settings: dict[str, object] = {
+        "names": names,
+        "initial_state": {name: 0.9 * t for name, t in initial.items()},
+        "train_size": 600,
+        "threat": Threat(eps=0.1, step_size=0.025),
+        "parameters": {name: LITTLE[name] for name in names if name in LITTLE},
+        **options,
+    }
+    return measures.compute(model, *data, **settings)
+
+
+def test_every_measure_has_a_value_or_a_reason(
+    model: nn.Module, data: tuple[Tensor, Tensor]
+) -> None:
+    results = measure(
+        model,
+        *data,
+        names=["all"],
+        train_size=600,
+        initial_state=copy.deepcopy(model.state_dict()),
+        threat=Threat(eps=0.1, step_size=0.025),
+        parameters=LITTLE,
+    )
+    assert list(results) == list(MEASURES)
+    for name, result in results.items():
+        assert math.isfinite(result.value) == (result.reason is None), name
+        assert result.se is None or result.se >= 0, name
+        assert result.seconds >= 0
+        assert re.fullmatch("[0-9a-f]{16}", result.definition)
+        # An untrained network errs, so margins are negative and accuracy may have nothing to lose.
+        assert result.reason is None or re.search("margin|accuracy", result.reason), name
+    assert len({result.definition for result in results.values()}) == len(results)
+
+
+def same(a: dict[str, float], b: dict[str, float], tolerance: float) -> None:
+    for name in a:
+        same_value = a[name] == pytest.approx(b[name], rel=tolerance, abs=1e-5, nan_ok=True)
+        assert same_value, (name, a[name], b[name])
+
+
+def test_values_do_not_depend_on_the_batch_size(
+    model: nn.Module, data: tuple[Tensor, Tensor]
+) -> None:
+    whole = everything(model, data, batch_size=24)
+    parts = everything(model, data, batch_size=5)
+    # Sums in another order; where attacks walk over kinks that grows to a few 1e-3.
+    same(whole, parts, 1e-2)
+
+
+def test_values_do_not_depend_on_the_other_measures(
+    model: nn.Module, data: tuple[Tensor, Tensor]
+) -> None:
+    together = everything(model, data)
+    backwards = everything(model, data, names=list(reversed(MEASURES)))
+    same(together, backwards, 1e-5)
+    for name in SETS["paper"]:
+        same({name: together[name]}, everything(model, data, names=[name]), 1e-5)
+
+
+def snapshot(model: nn.Module) -> tuple[dict[str, Tensor], list[bool], list[object]]:
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+    return state, [m.training for m in model.modules()], gradients
+
+
+def vandal(context: Context) -> float:
+    """Everything a measure must not do."""
+    context.model.train()
+    context.model(context.images)  # moves the batch-norm statistics
+    for parameter in context.model.parameters():
+        parameter.data.zero_()
+        parameter.grad = torch.ones_like(parameter)
+        parameter.requires_grad_(False)
+    raise RuntimeError("the vandal raised")
+
+
+@pytest.fixture
+def with_vandal(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = MEASURES["average_ce_clean"].needs
+    ill = Measure(function=vandal, family="control", needs=needs, expected_sign=None)
+    monkeypatch.setitem(measures.MEASURES, "vandal", ill)
+
+
+@pytest.mark.usefixtures("with_vandal")
+def test_nothing_is_left_changed(model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    model[1].eval()  # a module with a mode of its own
+    for index, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.full_like(parameter, 0.5) if index % 2 else None
+    frozen = next(model.parameters()).requires_grad_(False)
+    random_state = torch.get_rng_state()
+    state, modes, gradients = snapshot(model)
+    everything(model, data, names=["vandal", *MEASURES])
+    new_state, new_modes, new_gradients = snapshot(model)
+    assert all(torch.equal(state[name], new_state[name]) for name in state)
+    assert modes == new_modes
+    assert len(gradients) == len(new_gradients)
+    for old, new in zip(gradients, new_gradients, strict=True):
+        assert (old is None and new is None) or torch.equal(old, new)  # type: ignore[arg-type]
+    assert not frozen.requires_grad
+    assert torch.equal(random_state, torch.get_rng_state())
+
+
+@pytest.mark.usefixtures("with_vandal")
+def test_a_measure_that_raises_fails_alone(model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    names = [*SETS["cheap"], "hessian_top", "relative_flatness", "log_prod_of_spec_raw"]
+    clean = everything(model, data, names=names)
+    results = everything(model, data, names=["vandal", *names])
+    assert math.isnan(results.pop("vandal"))
+    same(clean, results, 1e-6)
+    (failed,) = measure(model, *data, names=["vandal"]).values()
+    assert failed.reason == "RuntimeError: the vandal raised"
+
+
+def test_a_quiet_change_of_the_model_is_undone(
+    model: nn.Module, data: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quiet(context: Context) -> float:
+        context.model.train()
+        with torch.no_grad():
+            next(context.model.parameters()).add_(1)
+        return 1.0
+
+    ill = Measure(function=quiet, family="control", needs=frozenset({"clean"}), expected_sign=None)
+    monkeypatch.setitem(measures.MEASURES, "quiet", ill)
+    clean = everything(model, data, names=["average_ce_clean"])
+    after = everything(model, data, names=["quiet", "average_ce_clean"])
+    assert after["quiet"] == 1
+    assert after["average_ce_clean"] == pytest.approx(clean["average_ce_clean"], rel=1e-6)
+
+
+def test_three_lines_on_any_module() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    images, labels = torch.rand(20, 3, 2, 2), torch.arange(20) % 3
+    values = measures.compute(network, images, labels, names=["x_grad_norm", "path_norm"])
+    assert set(values) == {"x_grad_norm", "path_norm"}
+    assert all(math.isfinite(v) for v in values.values())
+
+
+def test_outside_the_folding_graph_only_what_needs_folding_is_undefined(
+    data: tuple[Tensor, Tensor],
+) -> None:
+    """A transformer-like network: no graph to fold, everything else is measured."""
+    network = nn.Sequential(
+        nn.Flatten(),
+        nn.Unflatten(1, (8, 8)),
+        nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
+    x, y = data
+    results = measure(
+        network,
+        x,
+        y,
+        names=["all"],
+        train_size=600,
+        initial_state=network.state_dict(),
+        parameters=LITTLE,
+        threat=Threat(eps=0.1, step_size=0.025),
+    )
+    for name, result in results.items():
+        if "folded" in MEASURES[name].needs:
+            assert result.reason is not None, name
+            assert "cannot be folded" in result.reason, name
+        else:
+            assert result.reason is None or "margin" in result.reason, (name, result.reason)
+
+
+Change = Callable[[nn.Module, Tensor, Tensor], tuple[nn.Module, Tensor, Tensor]]
+
+
+def poisoned(model: nn.Module) -> nn.Module:
+    next(model.parameters()).data[0] = math.nan
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m, x, y: (m, 2 * x + 0.1, y), r"images must be in \[0, 1\], but reach from 0\.1"),
+        (lambda m, x, y: (m, x * math.nan, y), r"images must be in \[0, 1\]"),
+        (lambda m, x, y: (m, (255 * x).byte(), y), "must be a float tensor"),
+        (lambda m, x, y: (m, x, y + 3), "labels reach from 3 to 5, but the model has 3 classes"),
+        (lambda m, x, y: (m, x, y - 5), "labels reach from -5"),
+        (lambda m, x, y: (m, x, y[:-1]), r"labels must be int64 of shape \(24,\)"),
+        (lambda m, x, y: (m, x, y.float()), "labels must be int64"),
+        (lambda m, x, y: (m, x.expand(-1, 3, -1, -1), y), r"does not take images of shape \(3, 8"),
+        (lambda m, x, y: (m, x[:0], y[:0]), "no images to measure on"),
+        (lambda m, x, y: (poisoned(m), x, y), "holds NaN or infinite values"),
+        (lambda m, x, y: (nn.Flatten(), x, y + 70), "labels reach from 70"),
+        (lambda m, x, y: (nn.Identity(), x, y), "must return logits"),
+    ],
+)
+def test_bad_input_is_refused(
+    model: nn.Module, data: tuple[Tensor, Tensor], change: Change, message: str
+) -> None:
+    network, images, labels = change(model, *data)
+    with pytest.raises(ValueError, match=message):
+        measure(network, images, labels, names=["average_ce_clean"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["x_gradnorm"]}, "'x_gradnorm' is not known; choose .*x_grad_norm"),
+        ({"names": ["x_grad_norm"], "parameters": {"x_grad_norm": {"order": 1}}}, "it has: none"),
+        ({"parameters": {"pacbayes_flat": {"draw": 1}}}, "no parameter draw; it has: draws"),
+        ({"names": ["params"], "parameters": {"x_grad_norm": {}}}, "not chosen: x_grad_norm"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"names": ["./missing.py:mine"]}, "there is no file .*missing.py"),
+    ],
+)
+def test_bad_options_are_refused(
+    model: nn.Module, data: tuple[Tensor, Tensor], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(model, *data, **options)  # type: ignore[arg-type]
+
+
+def test_definitions_are_known_without_running(
+    model: nn.Module, data: tuple[Tensor, Tensor]
+) -> None:
+    threat = Threat(eps=0.1, step_size=0.025)
+    chosen = {"pacbayes_flat": {"draws": 2}}
+    names = ["pacbayes_flat", "path_norm", "pacbayes_orig"]
+    results = measure(
+        model, *data, names=names, threat=threat, train_size=600, seed=3, parameters=chosen
+    )
+    for name in names:
+        expected = measures.definition(
+            name, chosen.get(name), threat=threat, num_images=24, train_size=600, seed=3
+        )
+        assert results[name].definition == expected
+
+
+def test_a_definition_holds_what_matters_and_nothing_else() -> None:
+    def of(name: str, parameters: dict[str, object] | None = None, **changed: object) -> str:
+        base: dict[str, object] = {"threat": Threat(), "num_images": 1000, "train_size": 50000}
+        return measures.definition(name, parameters, **{**base, **changed})  # type: ignore[arg-type]
+
+    other = Threat(eps=4 / 255)
+    assert of("path_norm") == of("path_norm", threat=other, num_images=1, seed=1, train_size=1)
+    assert of("average_ce_clean") == of("average_ce_clean", threat=other, seed=1)
+    assert of("average_ce_clean") != of("average_ce_clean", num_images=1)
+    assert of("average_ce") != of("average_ce", threat=other)
+    assert of("average_ce") != of("average_ce", seed=1)  # the random start of PGD
+    assert of("hessian_trace_clean") != of("hessian_trace_clean", seed=1)
+    assert of("hessian_trace") != of("hessian_trace", {"probes": 51})
+    assert of("hessian_trace") == of("hessian_trace", {"probes": 50})  # the default
+    assert of("pacbayes_orig") != of("pacbayes_orig", train_size=1)
+    assert of("pacbayes_flat") == of("pacbayes_flat", train_size=1)
+
+
+def test_a_raised_version_changes_only_that_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: measures.definition(name) for name in MEASURES}
+    raised = replace(MEASURES["path_norm"], version=MEASURES["path_norm"].version + 1)
+    monkeypatch.setitem(measures.MEASURES, "path_norm", raised)
+    after = {name: measures.definition(name) for name in MEASURES}
+    assert [name for name in MEASURES if before[name] != after[name]] == ["path_norm"]
+
+
+def test_golden_definitions() -> None:
+    """Stored values of finished studies stay valid: a change here recomputes them."""
+    assert measures.definition("path_norm") == "8d702df88cc74f52"
+    assert measures.definition("x_grad_norm", num_images=1000) == "f2fd07a65325edbd"
+
+
+MINE = '''
+"""A measure of my own."""
+from measures import Context, Measure
+
+def half_loss(context: Context, *, factor: float = 0.5) -> float:
+    """Half of the clean loss."""
+    return factor * float(context.clean.cross_entropy.mean())
+
+lean = Measure(function=half_loss, family="margin", needs=frozenset({"clean"}), expected_sign=1)
+number = 3
+'''
+
+
+def test_measures_from_a_file(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    names = ["average_ce_clean", "mine.py:half_loss", f"{path}:lean"]
+    results = measure(model, *data, names=names, folder=tmp_path)
+    assert list(results) == ["average_ce_clean", "half_loss", "lean"]
+    assert results["half_loss"].value == pytest.approx(results["average_ce_clean"].value / 2)
+    options = {"parameters": {"lean": {"factor": 2.0}}, "folder": tmp_path}
+    (double,) = measures.compute(model, *data, names=["mine.py:lean"], **options).values()
+    assert double == pytest.approx(2 * results["average_ce_clean"].value)
+
+
+def test_editing_the_file_changes_the_definition(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    reference = f"{path}:half_loss"
+    first = measures.definition(reference)
+    assert measures.definition(reference) == first
+    path.write_text(MINE + "\n# a comment\n")
+    assert measures.definition(reference) != first
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        (MINE, "nothing", "defines no nothing"),
+        (MINE, "number", "neither a Measure nor a function"),
+        ("def broken(:", "broken", "cannot be loaded: SyntaxError"),
+        ("import no_such_module", "x", "cannot be loaded: ModuleNotFoundError"),
+        ("def path_norm(context): ...", "path_norm", "is a built-in measure; rename yours"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, text: str, name: str, message: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        measures.resolve([f"{path}:{name}"])
+
+
+def test_cost_counts_images_forward_and_backward(
+    model: nn.Module, data: tuple[Tensor, Tensor]
+) -> None:
+    names = ["average_ce", "x_grad_norm", "hessian_trace", "path_norm", "local_lip"]
+    options = {"parameters": {n: LITTLE[n] for n in names if n in LITTLE}, "batch_size": 7}
+    costs = measures.cost(model, *data, names=names, **options)
+    counts = {row.name: (row.forward, row.backward) for row in costs.rows}
+    shared = counts.pop("(shared: examples, logits)")
+    # 10 PGD steps and one gradient pass over 24 images, and a clean forward pass.
+    assert shared == (24 * 11 + 24, 24 * 11)
+    assert counts["average_ce"] == counts["x_grad_norm"] == (0, 0)
+    assert counts["hessian_trace"] == (8, 8 + 3 * 8 * 2)
+    assert counts["local_lip"] == (2 * (8 + 4 * 8), 2 * 3 * 8)
+    assert counts["path_norm"][1] == 0
+    assert costs.forward == sum(row.forward for row in costs.rows)
+    assert "total" in str(costs)
+    assert "hessian_trace" in str(costs)
