@@ -9,7 +9,7 @@ demo: .venv/demo
 	$(RUN) launch.py -m study=demo
 
 test: .venv/test
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadscope
 
 lint: .venv/lint
 	.venv/bin/ruff check .

@@ -3,6 +3,8 @@
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sweep import command
@@ -11,7 +13,9 @@ from sweep import command
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> None:
     """One setting: train, evaluate, measure, print its row. With -m the sweeper takes over."""
-    sys.exit(command.run_one(config))
+    status = command.run_one(config)
+    if HydraConfig.get().mode == RunMode.RUN:  # in a sweep of another launcher, more follow
+        sys.exit(status)
 
 
 if __name__ == "__main__":

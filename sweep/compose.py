@@ -9,7 +9,6 @@ itself swept), Hydra's own precedence decides: such combinations are composed by
 
 from __future__ import annotations
 
-import difflib
 import functools
 import itertools
 import os
@@ -25,6 +24,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+from sweep.convert import unknown
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
@@ -183,30 +185,21 @@ def check(overrides: Sequence[str]) -> None:
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message in one line, with the options that would have been valid there."""
-    first_line = str(error).splitlines()[0].strip()
+    cause = error.__cause__
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and cause.full_key:
+        parent, _, name = cause.full_key.rpartition(".")
+        holder: Any = compose_plain([])
+        for part in parent.split(".") if parent else ():
+            holder = holder[part]
+        valid = {*holder, *([] if parent else _groups())}
+        if not valid:  # an open mapping, such as measuring.parameters
+            return f"{cause.full_key} is new in {parent}: add it with a plus, +{cause.full_key}..."
+        prefix = f"{parent}." if parent else ""
+        return str(unknown("option", prefix + name, [prefix + v for v in valid]))
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if f"'{key}'" in first_line and "Could not override" in first_line:
-            parent, _, name = key.rpartition(".")
-            holder: Any = compose_plain([])
-            for part in parent.split(".") if parent else ():
-                holder = holder.get(part) if isinstance(holder, dict) else None
-            valid = (
-                sorted({*holder, *([] if parent else _groups())})
-                if isinstance(holder, dict)
-                else []
-            )
-            if not valid:
-                continue
-            near = difflib.get_close_matches(name, valid, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            where = f"{parent}." if parent else ""
-            return f"unknown option {key!r}{hint}; valid: {', '.join(where + v for v in valid)}"
-        if f"'{key.partition('@')[0]}/" in str(error) and "Available options" in str(error):
-            options = [o.strip() for o in str(error).partition(":")[2].splitlines() if o.strip()]
-            options = [o for o in options if not o.startswith(("Check", "Config search"))]
-            chosen = override.partition("=")[2]
-            return f"unknown {key} {chosen!r}; valid: {', '.join(_options(key) or options)}"
+        group, _, choice = override.partition("=")
+        if f"'{group.partition('@')[0]}/" in str(error) and _options(group):
+            return str(unknown(group, choice, _options(group)))
     return " ".join(str(error).split())
 
 

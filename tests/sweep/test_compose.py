@@ -53,8 +53,10 @@ def test_settings_share_nothing_that_could_be_changed_by_accident() -> None:
     [
         ("metod=at", r"unknown option 'metod' \(did you mean method\?\)"),
         ("threat.epsilon=1", r"'threat.epsilon'.*valid: threat.eps"),
-        ("study=papr", "unknown study 'papr'; valid: demo, paper"),
-        ("dataset=cifar", "unknown dataset 'cifar'; valid: cifar10"),
+        ("threat={norm: l2, epsilon: 1}", r"'threat.epsilon'.*valid: threat.eps"),
+        ("measuring.parameters.average_flat.draws=2", r"add it with a plus, \+measuring"),
+        ("study=papr", r"unknown study 'papr' \(did you mean paper\?\); valid: demo, paper"),
+        ("dataset=cifar", r"unknown dataset 'cifar' .*valid: cifar10"),
         ("batch_size=(", "batch_size"),
     ],
 )

@@ -1,0 +1,68 @@
+"""Running the real commands in processes of their own, small enough for tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# one epoch on few digits, cheap measures: what is tested is the path, not the numbers
+SMALL = (
+    "training.epochs=2",
+    "dataset.train_size=64",
+    "dataset.test_size=96",
+    "dataset.selection_size=32",
+    "dataset.extra_size=32",
+    "training.min_steps_per_epoch=0",
+    "tracking=none",
+    "measures=[x_grad_norm,prob_margin,log_prod_of_fro]",
+)
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "launch.py"), *arguments]
+
+
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "SLURM_"))}
+    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+@pytest.fixture(scope="session")
+def launch() -> Launch:
+    """launch(*arguments, cwd=...) runs launch.py and returns the finished process."""
+
+    def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments),
+            cwd=cwd,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def sweep() -> Launch:
+    """sweep(*arguments) runs ``python -m sweep``."""
+
+    def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sweep", *arguments],
+            cwd=cwd or ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run

@@ -1,0 +1,215 @@
+"""A study through the real commands: results, resume, other launchers, and users' mistakes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from scipy.stats import kendalltau
+
+from sweep.analysis import correlate, usable
+from sweep.store import Store
+from tests.sweep.conftest import SMALL, Launch, command, environment
+
+GRID = ("method=standard,at,trades", "steps=1,2", "early_stopping=false,true", "study.name=small")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> Path:
+    """A small study, run from another folder by the local launcher."""
+    root = tmp_path_factory.mktemp("results")
+    done = launch("-m", *GRID, *SMALL, "tracking=wandb", f"results_dir={root}", cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 models from 5 trainings" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("report/index.html")
+    return root
+
+
+def table(results: Path) -> pd.DataFrame:
+    return pd.read_parquet(results / "studies" / "small" / "models.parquet")
+
+
+def test_one_row_per_model_with_fixed_columns(results: Path) -> None:
+    models = table(results)
+    assert len(models) == 10
+    assert set(models["status"]) == {"done"}
+    assert models["steps"].dtype == "Int64"
+    assert models.loc[models["method"] == "standard", "steps"].isna().all()
+    for name in ("clean_train", "clean_test", "fgsm_test", "pgd_train", "pgd_test"):
+        assert models[name].between(0, 1).all()
+    assert (models["gap"] == (models["pgd_train"] - models["pgd_test"]).round(9)).all()
+    assert models["row_digest"].nunique() == 10
+    assert {"measure/x_grad_norm", "measure/x_grad_norm.reason"} <= set(models)
+
+
+def test_each_model_has_its_offline_run_inside_the_study(results: Path) -> None:
+    runs = {p.name for p in (results / "studies" / "small" / "wandb").glob("offline-run-*")}
+    for model_id in table(results)["model_id"]:
+        assert any(run.endswith(model_id) for run in runs)
+
+
+def test_accuracies_are_those_of_the_stored_examples(results: Path) -> None:
+    store = Store(results)
+    for model in table(results).itertuples():
+        correct = store.read_correct(str(model.model_id))
+        assert correct["pgd_train"].mean() == pytest.approx(model.pgd_train)
+        assert correct["clean_test"].mean() == pytest.approx(model.clean_test)
+
+
+def test_tau_of_the_table_is_scipys(results: Path) -> None:
+    models = usable(table(results).assign(status="done", clean_test=0.9))
+    result = correlate(models, draws=20)
+    for name in result.index:
+        expected = kendalltau(models[f"measure/{name}"], models["gap"]).statistic
+        assert result.loc[name, "tau"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_again_does_nothing_and_says_so(results: Path, launch: Launch) -> None:
+    before = {p: p.stat().st_mtime_ns for p in results.glob("*/*/*.json")}
+    again = launch("-m", *GRID, *SMALL, f"results_dir={results}")
+    assert again.returncode == 0
+    assert "everything is there already" in again.stdout
+    assert {p: p.stat().st_mtime_ns for p in results.glob("*/*/*.json")} == before
+
+
+def test_another_measure_is_one_more_column_and_nothing_else(results: Path, launch: Launch) -> None:
+    before = table(results).set_index("model_id")
+    done = launch(
+        "-m", *GRID, *SMALL[:-1], "measures=[x_grad_norm,prob_margin,path_norm]",
+        f"results_dir={results}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 to measure" in done.stdout
+    after = table(results).set_index("model_id")
+    assert after["measure/path_norm"].notna().all()
+    kept = ["gap", "measure/x_grad_norm", "measure/log_prod_of_fro", "cost/train_seconds"]
+    pd.testing.assert_frame_equal(before[kept], after[kept])
+
+
+def test_killed_and_run_again_equals_undisturbed(
+    results: Path, tmp_path: Path, launch: Launch
+) -> None:
+    """kill -9 in the middle of the training, twice; then the same command to the end."""
+    arguments = ("method=trades", "steps=2", "early_stopping=false", *SMALL)
+    for after_epochs in (1, 2):
+        process = subprocess.Popen(
+            command(*arguments, f"results_dir={tmp_path}"),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(f"epoch {after_epochs}/"):
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = launch(*arguments, f"results_dir={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = (json.loads(p.read_text()) for p in tmp_path.glob("models/*/row.json"))
+    undisturbed = Store(results).read_row(row["model_id"])
+    assert undisturbed is not None
+    for part in ("axes", "metrics"):
+        assert row[part] == undisturbed[part]
+    for name, result in row["measures"].items():
+        assert result == undisturbed["measures"][name]
+    assert row["provenance"]["attempt"] > 1
+
+
+def test_other_launchers_of_hydra_run_whole_tasks(tmp_path: Path, launch: Launch) -> None:
+    grid = ("method=standard,at", "steps=1", "early_stopping=false,true")
+    done = launch("-m", *grid, *SMALL, "hydra/launcher=basic", f"results_dir={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(tmp_path.glob("models/*/row.json"))) == 4
+
+
+def test_a_training_that_somebody_works_on_is_left_alone(tmp_path: Path, launch: Launch) -> None:
+    arguments = ("method=at", "steps=1", *SMALL, "training.epochs=200", f"results_dir={tmp_path}")
+    first = subprocess.Popen(
+        command(*arguments), env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = launch(*arguments)
+    assert second.returncode == 0
+    assert "running" in second.stderr
+    first.send_signal(signal.SIGTERM)  # asked to stop: saved, and told so
+    deadline = time.time() + 60
+    while first.poll() is None and time.time() < deadline:
+        time.sleep(0.1)
+    assert first.returncode == 130
+
+
+def test_a_crash_is_a_row_with_a_reason_and_a_failed_exit(tmp_path: Path, launch: Launch) -> None:
+    done = launch("-m", "method=at,trades", "steps=1", "early_stopping=false", *SMALL,
+                  "training.lr=1e30", "study.name=bad", f"results_dir={tmp_path}")  # fmt: skip
+    assert done.returncode == 1
+    assert "2 diverged" in done.stderr
+    models = pd.read_parquet(tmp_path / "studies" / "bad" / "models.parquet")
+    assert set(models["status"]) == {"diverged"}
+    assert models["reason"].str.len().gt(10).all()
+    assert len(list(tmp_path.glob("trainings/*/error.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("metod=at",), "did you mean method?"),
+        (("method=pgd",), "valid: at,"),
+        (("threat.eps=-1",), "must be at least 0"),
+        (("dataset=image_folder", "dataset.path=/nowhere"), "/nowhere"),
+        (("-m", "method=at,pdg"), "unknown method 'pdg'"),
+        (("device=cuda",), "no GPU is visible"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, launch: Launch
+) -> None:
+    if arguments == ("device=cuda",):
+        import torch
+
+        if torch.cuda.is_available():
+            arguments = ("device=tpu",)
+            message = "choose one of: auto, cpu, cuda"
+    done = launch(*arguments, f"results_dir={tmp_path}")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_corrupt_image_is_named(tmp_path: Path, launch: Launch) -> None:
+    from PIL import Image
+
+    for part in ("train", "test"):
+        for label in ("a", "b"):
+            folder = tmp_path / "images" / part / label
+            folder.mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (8, 8), (i * 60, 0, 0)).save(folder / f"{i}.png")
+    (tmp_path / "images" / "train" / "b" / "2.png").write_bytes(b"not a picture")
+    done = launch(
+        "dataset=image_folder", f"dataset.path={tmp_path}/images", f"results_dir={tmp_path}/r"
+    )
+    assert done.returncode == 2
+    assert "train/b/2.png" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_the_command_line_of_sweep(results: Path, sweep: Launch, tmp_path: Path) -> None:
+    planned = sweep("plan", *GRID, *SMALL, f"results_dir={results}", "--json", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    summary = json.loads(planned.stdout)
+    assert (summary["models"], summary["trainings"], summary["done"]) == (10, 5, 10)
+    text = sweep("plan", "study=paper", "dataset=digits")
+    assert text.stdout.splitlines()[0] == "1344 models from 672 trainings"
+    status = sweep("status", "small", "--results-dir", str(results))
+    assert "10" in status.stdout
+    unknown = sweep("status", "smal", "--results-dir", str(results))
+    assert unknown.returncode == 2
+    assert "studies there: small" in unknown.stderr
