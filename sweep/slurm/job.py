@@ -17,17 +17,18 @@ from typing import Any, NoReturn
 
 from submitit.helpers import DelayedSubmission
 
-from sweep import files, manifest
+from sweep import files
 from sweep.pool import Event, Pool
-from sweep.setting import Job
 from sweep.slurm import client
 from sweep.slurm.infrastructure import Fault, Strikes, accelerator_problem, classify
 from sweep.slurm.records import Submission
-from sweep.store import Store
+from sweep.store import Store, read_manifest
 
 MAX_STRIKES = 10  # requeues of one job after infrastructure failures; each waits longer
 MAX_WITHOUT_PROGRESS = 3  # requeues in a row that saved nothing
 _PATIENCE_S = (1.0, 2.0, 4.0, 8.0)
+
+Task = dict[str, Any]  # a line of the manifest
 
 
 class TrainingsFailed(RuntimeError):
@@ -61,8 +62,8 @@ class RunLines:
         submission = Submission(self.study, self.submission)
         if halted := submission.halted():
             raise TrainingsFailed(f"not begun, the study was halted: {halted}")
-        jobs = dict(zip(lines, manifest.iterate(self.study / "manifest.jsonl", lines), strict=True))
-        if self.uses_gpu and any(job.runtime.device != "cpu" for job in jobs.values()):
+        jobs = self._read(lines)
+        if self.uses_gpu and any(job["runtime"]["device"] != "cpu" for job in jobs.values()):
             problem = accelerator_problem()
             if problem:
                 self._requeue_after_fault("node", problem)
@@ -77,7 +78,7 @@ class RunLines:
             self._leave(stopped, saved == self._progress(jobs))
         counts = Counter(str(end["outcome"]) for end in ends.values())
         if failed:
-            self._report(failed, jobs, submission)
+            self._report(failed, submission)
             raise TrainingsFailed(
                 f"{len(failed)} of {len(lines)} trainings did not end well: "
                 + "; ".join(f"line {n}: {e['outcome']}, {e['reason']}" for n, e in failed.items())
@@ -88,7 +89,16 @@ class RunLines:
         """submitit asks for this if the signal comes before a task listens: simply start again."""
         return DelayedSubmission(self, lines)
 
-    def _run(self, lines: list[int], jobs: dict[int, Job]) -> dict[int, Event]:
+    def _read(self, lines: list[int]) -> dict[int, Task]:
+        """The lines of the manifest as plain data: typed jobs, and torch, are for the workers."""
+        wanted = set(lines)
+        path = self.study / "manifest.jsonl"
+        found = {n: task for n, task in enumerate(read_manifest(path)) if n in wanted}
+        if missing := wanted - found.keys():
+            raise ValueError(f"{path} has no lines {sorted(missing)}")
+        return found
+
+    def _run(self, lines: list[int], jobs: dict[int, Task]) -> dict[int, Event]:
         """Run the lines, and those that crashed again, up to ``retries`` times."""
         ends: dict[int, Event] = {}
         todo = lines
@@ -100,7 +110,7 @@ class RunLines:
                 self.results,
                 min(self.processes, len(todo)),
                 _say_event,
-                max(job.runtime.torch_threads for job in jobs.values()),
+                max(job["runtime"]["torch_threads"] for job in jobs.values()),
             )
             ends |= {end["task"]: end for end in pool.run(todo)}
             todo = [
@@ -118,13 +128,14 @@ class RunLines:
             return None
         return classify(end["reason"], self.results)
 
-    def _progress(self, jobs: dict[int, Job]) -> dict[str, int]:
+    def _progress(self, jobs: dict[int, Task]) -> dict[str, int]:
         """Times of what the trainings have saved: unequal after any progress."""
         store = Store(self.results)
         times: dict[str, int] = {}
         for job in jobs.values():
-            saved = [store.training(job.training_id) / "checkpoint.pt"]
-            saved += [store.model(job.model_id(c)) / "row.json" for c in job.checkpoints]
+            training = job["training_id"]
+            saved = [store.training(training) / "checkpoint.pt"]
+            saved += [store.model(f"{training}-{c}") / "row.json" for c in job["checkpoints"]]
             times |= {str(p): p.stat().st_mtime_ns for p in saved if p.exists()}
         return times
 
@@ -162,15 +173,14 @@ class RunLines:
         bad = strikes.bad_nodes(self.exclude_after)
         requeue(exclude=bad, delay_min=0 if fault == "node" else min(60, 2 ** min(count, 6)))
 
-    def _report(
-        self, failed: dict[int, Event], jobs: dict[int, Job], submission: Submission
-    ) -> None:
+    def _report(self, failed: dict[int, Event], submission: Submission) -> None:
         """Write down what died without doing so itself; halt the study after equal failures."""
-        from sweep import task  # with torch: seconds that a job without failures need not spend
+        from sweep import manifest, task  # with torch, for which nobody has waited so far
 
         for line, end in failed.items():
             if end["outcome"] == "died":
-                task.record_death(jobs[line], Store(self.results), end["reason"])
+                job = manifest.job(self.study / "manifest.jsonl", line)
+                task.record_death(job, Store(self.results), end["reason"])
             if end["outcome"] in ("failed", "died"):
                 submission.add_failure(line, end["reason"] or "")
         common = submission.common_failure(self.halt_after)

@@ -1,0 +1,137 @@
+"""Looking after a study by its files: failures by cause, choosing, and what may be deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep import choose, failures, files, manifest, tend
+from sweep.plan import plan
+from sweep.setting import Job, model_axes
+from sweep.status import study_status
+from sweep.store import Store, new_row
+
+
+@pytest.fixture(scope="module")
+def jobs() -> tuple[Job, ...]:
+    overrides = ["method=standard,at", "seed=0,1", "early_stopping=false,true", "steps=1"]
+    return plan([*overrides, "architecture=wrn10_1", "measures=[]", "study.name=s"]).jobs
+
+
+@pytest.fixture
+def store(tmp_path: Path, jobs: tuple[Job, ...]) -> Store:
+    store = Store(tmp_path / "results")
+    manifest.append(store, "s", jobs)
+    return store
+
+
+def write(store: Store, job: Job, status: str, reason: str | None = None, **error: Any) -> None:
+    """Leave behind what a task leaves that ended so."""
+    folder = store.training(job.training_id)
+    files.write_json(folder / "state.json", {"status": status, "reason": reason})
+    if status != "done":
+        files.write_json(folder / "error.json", {"reason": reason, **error})
+    for checkpoint in job.checkpoints:
+        row = new_row(
+            model_id=job.model_id(checkpoint),
+            training_id=job.training_id,
+            checkpoint=checkpoint,
+            num_classes=10,
+            axes=model_axes(job.spec, checkpoint),
+        )
+        store.write_row({**row, "status": status, "reason": reason})
+
+
+def test_equal_causes_are_one_group_with_nodes_and_a_trace(
+    store: Store, jobs: tuple[Job, ...]
+) -> None:
+    write(store, jobs[0], "failed", "ValueError: bad id 12", traceback="Trace A", node="gpu1")
+    write(store, jobs[1], "failed", "ValueError: bad id 7", traceback="Trace B", node="gpu1")
+    write(store, jobs[2], "oom", "OutOfMemory: 3.2 GB", traceback="Trace C", node="gpu2")
+    groups = failures.group_failures(store, "s")
+    assert [(g.status, len(g.trainings), dict(g.nodes)) for g in groups] == [
+        ("failed", 2, {"gpu1": 2}),
+        ("oom", 1, {"gpu2": 1}),
+    ]
+    assert groups[0].trace == "Trace A"
+
+
+def test_a_worker_that_vanished_is_lost_and_one_that_lives_is_not(
+    store: Store, jobs: tuple[Job, ...]
+) -> None:
+    for job, host in ((jobs[0], "elsewhere"), (jobs[1], "elsewhere")):
+        path = store.training(job.training_id) / "attempts" / "000001.json"
+        files.write_json(path, {"owner": {"host": host, "node": "gpu9"}, "released": False})
+    long_ago = time.time() - 3600
+    os.utime(store.training(jobs[0].training_id) / "attempts" / "000001.json", (long_ago,) * 2)
+    (group,) = failures.group_failures(store, "s")
+    assert (group.status, group.trainings) == ("lost", [jobs[0].training_id])
+
+
+def test_choosing_by_axis_status_reason_and_id(store: Store, jobs: tuple[Job, ...]) -> None:
+    write(store, jobs[0], "failed", "OSError: disk")
+    write(store, jobs[3], "done")
+
+    def pick(*conditions: str) -> list[int]:
+        return sorted(choose.choose(store, "s", conditions))
+
+    assert pick() == [0, 1, 2, 3]
+    assert pick("method=at") == [2, 3]
+    assert pick("method=at", "seed=0") == [2]
+    assert pick("steps=null") == [0, 1]
+    assert pick("early_stopping=true", "status=failed") == [0]
+    assert pick("reason=disk") == [0]
+    assert pick(f"training={jobs[1].training_id[:6]}") == [1]
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("methd=at", "did you mean method"),
+        ("method=trades", "unknown method 'trades'.*valid: at, standard"),
+        ("status=broken", "valid: .*diverged"),
+        ("method", "is no condition"),
+    ],
+)
+def test_conditions_that_make_no_sense(store: Store, condition: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        choose.choose(store, "s", [condition])
+
+
+def test_status_counts_every_model_once(store: Store, jobs: tuple[Job, ...]) -> None:
+    write(store, jobs[0], "diverged", "loss is not finite")
+    write(store, jobs[1], "oom", "too big")
+    status = study_status(store, "s")
+    assert status.counts == {"diverged": 2, "oom": 2, "missing": 4}
+    assert status.levels["method=at"] == {"missing": 4}
+    assert status.slurm is None
+    assert json.loads(json.dumps(status.as_dict()))["models"] == 8
+
+
+def test_garbage_is_never_a_result_nor_of_a_running_training(
+    store: Store, jobs: tuple[Job, ...]
+) -> None:
+    for job in jobs[:3]:
+        folder = store.training(job.training_id)
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.pt").write_bytes(b"x" * 1000)
+        (folder / "last.safetensors").write_bytes(b"weights")
+        temporary = folder / ".checkpoint.pt.1.tmp"
+        temporary.write_bytes(b"half")
+        os.utime(temporary, (time.time() - 48 * 3600,) * 2)
+    write(store, jobs[0], "done")
+    write(store, jobs[1], "failed", "crash")
+    alive = {"owner": {"host": "elsewhere"}, "released": False}
+    files.write_json(store.training(jobs[2].training_id) / "attempts" / "000001.json", alive)
+    found = tend.garbage(store, "s")
+    tend.remove(found)
+    assert all((store.training(j.training_id) / "last.safetensors").exists() for j in jobs[:3])
+    checkpoints = [(store.training(j.training_id) / "checkpoint.pt").exists() for j in jobs[:3]]
+    assert checkpoints == [False, True, True]
+    halves = [(store.training(j.training_id) / ".checkpoint.pt.1.tmp").exists() for j in jobs[:3]]
+    assert halves == [False, False, True]
