@@ -78,19 +78,22 @@ def fingerprint(spec: DatasetSpec, cache: Path) -> str:
 def _load_whole(spec: DatasetSpec, cache: Path) -> Data:
     source = read_source(spec, cache)
     parts = divide(source, spec)
-    extra = _extra(spec, parts, len(source.class_names), cache)
-    everything = (parts.train, parts.selection, extra, parts.test)
-    digests = [part.digest() if part is not None else "" for part in everything]
+    num_classes = len(source.class_names)
+    extra = _extra(spec, parts, num_classes, cache)
+    train = parts.base[: spec.train_size]
+    selection = parts.selection[: spec.selection_size]
+    splits = (train, selection, extra, parts.test)
+    digests = [split.digest() if split is not None else "" for split in splits]
     return Data(
         name=spec.name,
-        num_classes=len(source.class_names),
+        num_classes=num_classes,
         class_names=source.class_names,
-        train=parts.train,
-        selection=parts.selection,
+        train=train,
+        selection=selection,
         extra=extra,
         test=parts.test,
         fingerprint=hashlib.sha256(" ".join(digests).encode()).hexdigest(),
-        normalisation=channel_statistics(parts.train),
+        normalisation=channel_statistics(train),
     )
 
 
@@ -102,18 +105,25 @@ def _extra(spec: DatasetSpec, parts: Parts, num_classes: int, cache: Path) -> Sp
             "dataset.extra_labels=true needs images kept aside, not those of dataset.extra_path",
         )
         extra = arrays.read_extra(Path(spec.extra_path))
-        if extra.images.shape[1:] != parts.train.images.shape[1:]:
+        if extra.images.shape[1:] != parts.base.images.shape[1:]:
             raise DataCorrupt(
                 f"{spec.extra_path} has images {tuple(extra.images.shape[1:])}, but those of "
-                f"{spec.name} are {tuple(parts.train.images.shape[1:])}"
+                f"{spec.name} are {tuple(parts.base.images.shape[1:])}"
             )
         if int(extra.labels.max()) >= num_classes:
             raise DataCorrupt(f"{spec.extra_path} has labels that {spec.name} does not have")
-        return extra if spec.extra_size is None else extra[: spec.extra_size]
-    if parts.extra is None or spec.extra_labels == "true":
-        return parts.extra
-    labels = pseudo_labels(parts.train, parts.extra, num_classes, cache)
-    return Split(parts.extra.images, labels)
+        require(
+            len(extra) >= (spec.extra_size or 1),
+            f"{spec.extra_path} has {len(extra)} images: too few for extra_size={spec.extra_size}",
+        )
+    elif parts.aside is None:
+        return None
+    elif spec.extra_labels == "true":
+        extra = parts.aside
+    else:
+        labels = pseudo_labels(parts.base, parts.aside, num_classes, cache)
+        extra = Split(parts.aside.images, labels)
+    return extra[: spec.extra_size]
 
 
 def read_source(spec: DatasetSpec, cache: Path) -> Source:
@@ -124,39 +134,44 @@ def read_source(spec: DatasetSpec, cache: Path) -> Source:
 
 @dataclass(frozen=True)
 class Parts:
-    """The division of a source; ``extra`` (None: no such images) still has its true labels."""
+    """The division of a source, of which a training may use only the first images of each part.
 
-    train: Split
+    ``aside`` (None: no such images) are to be extra data, here still with their true labels.
+    """
+
+    base: Split
     selection: Split
-    extra: Split | None
+    aside: Split | None
     test: Split
 
 
 def divide(source: Source, spec: DatasetSpec) -> Parts:
-    """Selection, extra and train, in this order, from a fixed shuffle of the pool.
+    """Selection, aside and base, in this order, from a fixed shuffle of the pool.
 
-    Extra images are kept aside whether a training uses them or not, so that all trainings of a
-    study share one base training set. ``ValueError`` if the sizes ask for more than there is.
+    Images are kept aside whether a training uses them or not, so that all trainings of a study
+    share one base training set. Where a data set has its own division, asking for fewer images
+    does not change it (its shipped pseudo-labels stay valid). ``ValueError`` if the sizes ask for
+    more than there is.
     """
     pool, test = source.pool, source.test
-    selection_size = spec.selection_size or source.selection_size
-    extra_size = (spec.extra_size or source.extra_size) if spec.extra_path is None else 0
-    rest = len(pool) - selection_size - extra_size
+    held_out = spec.selection_size or source.selection_size
+    aside = (spec.extra_size or source.extra_size) if spec.extra_path is None else 0
+    if source.extra_size:
+        held_out, aside = max(held_out, source.selection_size), max(aside, source.extra_size)
+    rest = len(pool) - held_out - aside
     require(
         rest >= (spec.train_size or 1),
         f"dataset {spec.name} has {len(pool)} training images: too few for "
-        f"selection_size={selection_size}, extra_size={extra_size} and "
-        f"train_size={spec.train_size or 1}",
+        f"selection_size={held_out}, extra_size={aside} and train_size={spec.train_size or 1}",
     )
     require(
         len(test) >= (spec.test_size or 1),
         f"dataset {spec.name} has {len(test)} test images: too few for test_size={spec.test_size}",
     )
-    order = shuffled(len(pool))
-    held_out, aside, base = order.split([selection_size, extra_size, rest])
+    first, second, third = shuffled(len(pool)).split([held_out, aside, rest])
     return Parts(
-        train=pool[base[: spec.train_size]],
-        selection=pool[held_out],
-        extra=pool[aside] if extra_size else None,
+        base=pool[third],
+        selection=pool[first],
+        aside=pool[second] if aside else None,
         test=test if spec.test_size is None else test[shuffled(len(test))[: spec.test_size]],
     )

@@ -25,13 +25,13 @@ def main() -> None:
         spec = DatasetSpec(name=name)
         source = read_source(spec, Path("results/datasets"))
         parts = divide(source, spec)
-        if parts.extra is None:
+        if parts.aside is None:
             parser.error(f"{name} keeps no images aside as extra data")
-        labels = compute(parts.train, parts.extra, len(source.class_names))
+        labels = compute(parts.base, parts.aside, len(source.class_names))
         text = "".join(map(str, labels.tolist()))
-        key = labels_key(parts.train, parts.extra)
+        key = labels_key(parts.base, parts.aside)
         agree = sum(new == old for new, old in zip(text, shipped.get(key, ""), strict=False))
-        true = int((labels == parts.extra.labels).sum())
+        true = int((labels == parts.aside.labels).sum())
         print(f"{name}: {len(text)} labels, {true} true, {agree} as shipped")  # noqa: T201
         if arguments.write:
             shipped[key] = text

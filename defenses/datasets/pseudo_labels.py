@@ -30,15 +30,15 @@ BATCH = 64
 LR = 0.1
 
 
-def pseudo_labels(train: Split, extra: Split, num_classes: int, cache: Path) -> torch.Tensor:
-    """Labels ``(N,)`` of ``extra.images``: shipped, from the cache, or computed and cached."""
-    key = labels_key(train, extra)
+def pseudo_labels(base: Split, aside: Split, num_classes: int, cache: Path) -> torch.Tensor:
+    """Labels ``(N,)`` of ``aside.images``: shipped, from the cache, or computed and cached."""
+    key = labels_key(base, aside)
     shipped = json.loads(SHIPPED.read_text())
     if key in shipped:
         return torch.tensor([int(label) for label in shipped[key]])
     path = cache / "pseudo_labels" / f"{key}.json"
     if not path.exists():
-        labels = compute(train, extra, num_classes)
+        labels = compute(base, aside, num_classes)
         write_atomically(path, json.dumps(labels.tolist()).encode())
     return torch.tensor(json.loads(path.read_text()))
 

@@ -124,7 +124,7 @@ def test_terms_add_up_and_reach_every_parameter(
     terms: LossTerms = method.loss(small_model, *batch, attack_with())
     weights = {"trades": {"kl": 6}, "mart": {"kl": 5}, "grad_align": {"misalignment": 0.2}}
     total = sum(weights.get(name, {}).get(k, 1) * float(v) for k, v in terms.terms.items())
-    assert float(terms.total) == pytest.approx(total, rel=1e-5)
+    assert terms.total.item() == pytest.approx(total, rel=1e-5)
     terms.total.backward()
     for parameter in small_model.parameters():
         assert parameter.grad is not None
