@@ -1,173 +1,23 @@
-"""``python -m sweep``: look at studies and tend them. Nothing here changes a finished result."""
+"""``python -m sweep``: look at studies and tend them; measure and attack single models.
+
+Nothing here changes a finished result.
+"""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from sweep.console import console, user_errors
+from sweep.cli import models, results, studies
 
 app = typer.Typer(
     name="python -m sweep",
-    help=__doc__,
+    help="Look at studies and tend them; measure and attack single models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Overrides = Annotated[
-    list[str], typer.Argument(help="as for launch.py, e.g. study=paper batch_size=64,128")
-]
-Study = Annotated[str, typer.Argument(help="name of a study")]
-Results = Annotated[
-    Path | None, typer.Option("--results-dir", help="default: results, next to launch.py")
-]
-Json = Annotated[bool, typer.Option("--json", help="for programs")]
-Tail = Annotated[int, typer.Option("--tail", help="lines of each log; 0: only the paths")]
-Conditions = Annotated[
-    list[str] | None,
-    typer.Argument(help="e.g. method=at,trades status=failed reason=text training=<id>"),
-]
-
-
-def _store(results_dir: Path | None):  # type: ignore[no-untyped-def]
-    from sweep import compose
-    from sweep.store import Store
-
-    return Store(compose.results_dir({"results_dir": str(results_dir) if results_dir else None}))
-
-
-@app.command()
-def plan(
-    overrides: Overrides,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
-) -> None:
-    """Compose and validate a study; say what it contains, what is done and what it will cost."""
-    from sweep.plan import plan as make_plan
-    from sweep.preview import preview
-
-    with user_errors():
-        summary = preview(make_plan(overrides))
-    if as_json:
-        typer.echo(json.dumps(summary.as_dict(), indent=1))
-    else:
-        summary.print(console)
-
-
-@app.command()
-def status(study: Study, as_json: Json = False, results_dir: Results = None) -> None:
-    """How many models are done, running, failed or missing, along each axis, and in the queue."""
-    from sweep.status import show_status, study_status
-
-    with user_errors():
-        current = study_status(_store(results_dir), study)
-    if as_json:
-        typer.echo(json.dumps(current.as_dict(), indent=1))
-    else:
-        show_status(current)
-
-
-@app.command()
-def failures(study: Study, as_json: Json = False, results_dir: Results = None) -> None:
-    """What went wrong: grouped by cause, with nodes, count and one trace of each."""
-    from sweep.failures import group_failures, show_failures
-
-    with user_errors():
-        groups = group_failures(_store(results_dir), study)
-    if as_json:
-        typer.echo(json.dumps([group.as_dict() for group in groups], indent=1))
-    else:
-        show_failures(groups)
-
-
-@app.command()
-def logs(
-    study: Study, conditions: Conditions = None, tail: Tail = 20, results_dir: Results = None
-) -> None:
-    """The last lines of the logs of the chosen trainings, and of their Slurm jobs."""
-    from sweep import choose, tend
-
-    with user_errors():
-        store = _store(results_dir)
-        chosen = choose.choose(store, study, conditions or [])
-        for training, path in tend.logs(store, study, chosen):
-            console.print(f"[bold]{training}[/bold]", end=" ")
-            console.print(str(path), markup=False)
-            for line in path.read_text(errors="replace").splitlines()[-tail:] if tail else ():
-                console.print(f"  {line}", markup=False)
-
-
-@app.command()
-def cancel(study: Study, conditions: Conditions = None, results_dir: Results = None) -> None:
-    """Cancel a study's Slurm jobs, or those of the chosen trainings. Nothing finished is lost."""
-    from sweep import choose, tend
-
-    with user_errors():
-        store = _store(results_dir)
-        jobs, shared = tend.cancel(store, study, choose.choose(store, study, conditions or []))
-    console.print(f"{len(jobs)} jobs cancelled")
-    if shared:
-        console.print(f"{shared} trainings left alone: their jobs also run others")
-
-
-@app.command()
-def retry(study: Study, conditions: Conditions = None, results_dir: Results = None) -> None:
-    """Run the chosen trainings again, frozen as they are (without a condition: what failed)."""
-    from sweep import choose, tend
-
-    with user_errors():
-        store = _store(results_dir)
-        chosen = choose.choose(store, study, conditions or ["status=failed,oom"])
-        if not chosen:
-            console.print("nothing to retry")
-            return
-        console.print(f"retrying {len(chosen)} trainings")
-        code = tend.retry(store, study, chosen)
-    raise typer.Exit(code)
-
-
-@app.command()
-def gc(
-    study: Study,
-    delete: Annotated[bool, typer.Option("--delete", help="without it, only show")] = False,
-    results_dir: Results = None,
-) -> None:
-    """Show, or delete, what a study no longer needs. Never a result."""
-    from sweep.tend import garbage, remove
-
-    with user_errors():
-        found = garbage(_store(results_dir), study)
-        size = sum(item.size for item in found)
-        for why in dict.fromkeys(item.why for item in found):
-            console.print(f"{sum(item.why == why for item in found)} x {why}")
-        if delete:
-            remove(found)
-    verb = "freed" if delete else "to be freed with --delete"
-    console.print(f"{len(found)} things, {size / 1e6:.1f} MB {verb}")
-
-
-@app.command()
-def collect(study: Study, results_dir: Results = None) -> None:
-    """Write models.parquet: one row per model, from the files on disk."""
-    from sweep.table import collect as collect_table
-
-    with user_errors():
-        store = _store(results_dir)
-        table = collect_table(store, study)
-    console.print(f"{len(table)} models, {table['status'].value_counts().to_dict()}")
-    console.print(str(store.study(study) / "models.parquet"), markup=False)
-
-
-@app.command()
-def report(study: Study, results_dir: Results = None) -> None:
-    """Correlate the study's measures with the robust generalization gap; write the report."""
-    from sweep.result import show_result
-
-    with user_errors():
-        show_result(_store(results_dir), study)
+for part in (studies, results, models):
+    app.registered_commands += part.app.registered_commands
 
 
 def main() -> None:

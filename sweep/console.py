@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -12,7 +13,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeElapsedColumn,
@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from defenses.datasets import DataCorrupt, DataMissing
+from measures import Result
 from sweep.estimate import relative_cost
 from sweep.plan import Plan
 from sweep.setting import Job
@@ -99,29 +100,55 @@ def show_failures(bad: Sequence[Mapping[str, Any]], jobs: Mapping[int, Job], pla
         errors.print(f"{reason}; see {log}", markup=False)
 
 
+@contextmanager
+def counting(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar fed with (done, total)."""
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        line = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(line, completed=done, total=total)
+
+
 def show_row(row: Row) -> None:
     """One model: its axes, accuracies and measures."""
-    table = Table(title=row["model_id"], show_header=False, box=None, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
+    table = _facts(row["model_id"])
     table.add_row("status", row["status"], row["reason"] or "")
     for name, value in row["axes"].items():
         table.add_row(name, "-" if value is None else _text(value), "")
     for name, metric in row["metrics"].items():
         table.add_row(name, _text(metric["value"]), "")
     for name, result in row["measures"].items():
-        note = result["reason"] or (f"± {result['se']:.2g}" if result["se"] is not None else "")
-        value = "undefined" if result["value"] is None else _text(result["value"])
-        table.add_row(f"measure/{name}", value, note)
+        _add_measure(table, name, result["value"], result["se"], result["reason"])
     for name in ("train_seconds", "evaluate_seconds"):
         if name in row["costs"]:
             table.add_row(name, f"{row['costs'][name]:.2f}", "")
     console.print(table)
 
 
+def show_values(title: str, metrics: Mapping[str, float], results: Mapping[str, Result]) -> None:
+    """Accuracies and measures of a model that is not part of a study."""
+    table = _facts(title)
+    for name, value in metrics.items():
+        table.add_row(name, _text(value), "")
+    for name, result in results.items():
+        value_or_none = None if math.isnan(result.value) else result.value
+        _add_measure(table, name, value_or_none, result.se, result.reason)
+    console.print(table)
+
+
+def _facts(title: str) -> Table:
+    table = Table(title=title, show_header=False, box=None, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    return table
+
+
+def _add_measure(
+    table: Table, name: str, value: float | None, se: float | None, reason: str | None
+) -> None:
+    note = reason or (f"± {se:.2g}" if se is not None else "")
+    table.add_row(f"measure/{name}", "undefined" if value is None else _text(value), note)
+
+
 def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-__all__ = ["MofNCompleteColumn", "console", "errors", "follow", "show_failures", "show_row"]

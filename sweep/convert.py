@@ -121,6 +121,11 @@ def _scalar(hint: type[Any], value: Any, key: str) -> Any:
     raise ValueError(f"{key}={value!r} must be {wanted.get(hint.__name__, hint.__name__)}")
 
 
+def number(key: str, text: str) -> float:
+    """A number as people write it: ``2/255``, ``5e-4``. Raises ``ValueError`` naming ``key``."""
+    return float(_scalar(float, text, key))
+
+
 def to_plain(value: Any) -> Any:
     """A dataclass as plain dicts and lists, as JSON and YAML hold it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

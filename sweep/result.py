@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sweep import analysis, table
+from sweep.analysis.user_claims import Claim
 from sweep.console import console, errors
 from sweep.store import Store
 
 
-def show_result(store: Store, study: str) -> Path | None:
+def show_result(
+    store: Store,
+    study: str,
+    *,
+    target: str = "gap",
+    claims: Sequence[Claim] = (),
+    comparison: analysis.Comparison | None = None,
+) -> Path | None:
     """Collect, correlate, print and write the report; its path is the last line printed.
 
     Returns None, and says why, where there is nothing to correlate: too few models, say.
@@ -17,8 +26,17 @@ def show_result(store: Store, study: str) -> Path | None:
     collected = table.collect(store, study)
     folder = store.study(study)
     try:
-        console.print(analysis.terminal_table(analysis.correlate(analysis.usable(collected))))
-        path = analysis.report.write(collected, folder / "report", study)
+        coefficients = analysis.correlate(analysis.usable(collected), target=target)
+        console.print(analysis.terminal_table(coefficients))
+        path = analysis.report.write(
+            collected,
+            folder / "report",
+            study,
+            target=target,
+            correctness=store.read_correct,
+            claims=claims,
+            comparison=comparison,
+        )
     except ValueError as error:
         errors.print(f"no correlations: {error}", markup=False)
         return None
