@@ -67,7 +67,7 @@ def mean_over_axes(
     The cells of different axes share models, so they cannot be resampled as if independent.
     With the influence u_c of cell c (its deviation from psi_k over the number of cells and of
     axes), the variance is the sum of u_c u_d over all c, d that share a training: the variance
-    of Aronow, Samii & Assenova (2015, eq. 3) for sums of dyads. It can be too small by chance;
+    of Aronow, Samii & Assenova (2015) for sums of dyads. It can be too small by chance;
     the sum over c = d is taken as its lower limit. The interval is normal, cut at -1 and 1.
     """
     num_measures = parts[0][1].tau.shape[1]

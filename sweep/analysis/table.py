@@ -28,6 +28,7 @@ AXES = (
     "extra_data",
     "early_stopping",
 )
+OPTIONS = ("dataset", "seed", "norm", "eps")  # further axes that every row has
 MEASURE = "measure/"
 TARGETS = ("gap", "pgd_test", "clean_gap", "aa_gap")
 _PREFIXES = (MEASURE, "cost/", "provenance/")
@@ -48,8 +49,8 @@ def measure_names(table: pd.DataFrame) -> list[str]:
 def axis_names(table: pd.DataFrame) -> list[str]:
     """The columns that describe a model's setting: the paper's eight axes, then further options.
 
-    A further option (``seed``, ``threat.eps``, ``dataset``) is any column that is neither
-    bookkeeping nor prefixed and that either is named like a configuration key, with a dot, or
+    A further option is one of ``OPTIONS``, or any column that is neither bookkeeping nor
+    prefixed and that either is named like a configuration key, with a dot (``training.lr``), or
     holds something else than fractions: metrics are floats without a dot in their name.
     """
     further = [
@@ -58,7 +59,11 @@ def axis_names(table: pd.DataFrame) -> list[str]:
         if column not in AXES
         and column not in _BOOKKEEPING
         and not column.startswith(_PREFIXES)
-        and ("." in column or not pd.api.types.is_float_dtype(table[column].dtype))
+        and (
+            column in OPTIONS
+            or "." in column
+            or not pd.api.types.is_float_dtype(table[column].dtype)
+        )
     ]
     return [axis for axis in AXES if axis in table.columns] + further
 

@@ -10,7 +10,9 @@ def signed(value: float, digits: int = 2) -> str:
     """``+0.43``, ``−0.07`` with a true minus sign; an en dash where undefined."""
     if math.isnan(value):
         return "–"
-    return f"{value:+.{digits}f}".replace("-", "−")
+    rounded = round(value, digits) or 0.0  # no sign for what is shown as zero
+    text = f"{rounded:+.{digits}f}" if rounded else f"{rounded:.{digits}f}"
+    return text.replace("-", "−")
 
 
 def interval(low: float, high: float) -> str:
@@ -36,7 +38,9 @@ def listed(items: Sequence[str], conjunction: str = "and") -> str:
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.4 h``, ``1,234 h``."""
+    """``0.21 s``, ``45 s``, ``12 min``, ``3.4 h``, ``1,234 h``."""
+    if seconds < 9.95:
+        return f"{seconds:.2g} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

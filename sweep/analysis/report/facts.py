@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from sweep.analysis.report.levels import grid
 from sweep.analysis.report.markup import Markup, data_table, join, tag
 from sweep.analysis.study import Analysis
-from sweep.analysis.table import axis_names, level_name
+from sweep.analysis.table import MEASURE, axis_names, level_name
 from sweep.analysis.wording import compact, count, duration, percent
 
+_VALUES_SHOWN = 6
 _ACCURACIES = ("clean_train", "clean_test", "pgd_train", "pgd_test", "gap")
 
 
@@ -47,11 +50,15 @@ def models(analysis: Analysis) -> Markup:
 
 
 def failures(analysis: Analysis) -> Markup:
-    """Models without a result, grouped by reason."""
-    failed = analysis.table[analysis.table["status"] != "done"]
+    """Models without a result, and measures without a value, grouped by reason."""
+    return join((_failed_models(analysis.table), _undefined_measures(analysis)))
+
+
+def _failed_models(table: pd.DataFrame) -> Markup:
+    failed = table[table["status"] != "done"]
     if failed.empty:
         return tag("p", "Every planned model finished.")
-    reasons = failed["reason"].fillna("no reason recorded").astype(str)
+    reasons = failed["reason"].fillna("–").astype(str)
     groups = sorted(
         failed.assign(reason=reasons).groupby(["status", "reason"])["model_id"],
         key=lambda item: -len(item[1]),
@@ -63,44 +70,67 @@ def failures(analysis: Analysis) -> Markup:
     return data_table(["status", "reason", "models", "for example"], rows)
 
 
+def _undefined_measures(analysis: Analysis) -> Markup | None:
+    """Measures that some of the used models have no value of, and why."""
+    rows = []
+    for name in map(str, analysis.main.index):
+        missing = analysis.used[analysis.used[MEASURE + name].isna()]
+        if missing.empty:
+            continue
+        column = f"{MEASURE}{name}.reason"
+        if column in missing.columns:
+            reasons = missing[column].fillna("not measured").astype(str)
+        else:
+            reasons = pd.Series("not measured", index=missing.index)
+        for reason, number in reasons.value_counts().items():
+            rows.append((tag("b", name), tag("span", str(reason), class_="mono"), int(number)))
+    if not rows:
+        return None
+    heading = tag("h3", "Measures without a value")
+    return join((heading, data_table(["measure", "reason", "models"], rows)))
+
+
 def costs(analysis: Analysis) -> Markup:
-    """Total, median and maximum of every recorded cost."""
+    """Total, median and maximum of every recorded cost.
+
+    What both checkpoints of a training have in common (the training's time) counts once.
+    """
     columns = [c for c in map(str, analysis.table.columns) if c.startswith("cost/")]
     rows: list[tuple[str | int, ...]] = []
+    keys: list[tuple[str | float, ...]] = []
     for column in columns:
-        values = pd.to_numeric(analysis.table[column], errors="coerce").dropna()
+        once = analysis.table[["training_id", column]].dropna().drop_duplicates()
+        values = pd.to_numeric(once[column], errors="coerce").dropna()
         if values.empty:
             continue
         name = column.removeprefix("cost/")
         write = duration if "seconds" in name else compact
-        cells = [
-            write(v) for v in (float(values.sum()), float(values.median()), float(values.max()))
-        ]
-        rows.append((name, *cells, len(values)))
+        numbers = [float(values.sum()), float(values.median()), float(values.max())]
+        rows.append((name, *map(write, numbers), len(values)))
+        keys.append((name, *numbers, len(values)))
     if not rows:
         return tag("p", "This table records no costs.", class_="note")
-    return data_table(["cost", "sum over models", "median", "largest", "models"], rows)
+    headings = ["cost", "sum", "median", "largest", "values"]
+    return data_table(headings, rows, sort_keys=keys)
 
 
 def provenance(analysis: Analysis) -> Markup:
     """Each recorded fact with its values and how many models have it."""
     columns = [c for c in map(str, analysis.table.columns) if c.startswith("provenance/")]
-    entries = []
-    for column in columns:
-        counts = analysis.table[column].dropna().astype(str).value_counts()
-        values = [
-            f"{value} ({n})" if len(counts) > 1 else str(value) for value, n in counts.items()
-        ]
-        if len(values) > 6:
-            values = [*values[:6], f"and {len(values) - 6} more"]
-        entries.append(
-            join(
-                (
-                    tag("dt", column.removeprefix("provenance/")),
-                    tag("dd", " · ".join(values) or "–"),
-                )
-            )
-        )
+    entries = [
+        join((tag("dt", column.removeprefix("provenance/")), tag("dd", written)))
+        for column in columns
+        if (written := _values(analysis.table[column]))
+    ]
     if not entries:
         return tag("p", "This table records no provenance.", class_="note")
     return tag("dl", *entries)
+
+
+def _values(column: pd.Series[Any]) -> str:
+    """The distinct values with their counts; how many there are, if many; empty if none."""
+    counts = column.dropna().map(level_name).value_counts()
+    if len(counts) > _VALUES_SHOWN:
+        return f"{len(counts)} different values"
+    several = len(counts) > 1
+    return " · ".join(f"{value} ({n})" if several else str(value) for value, n in counts.items())

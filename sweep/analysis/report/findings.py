@@ -76,7 +76,7 @@ def controls(analysis: Analysis) -> Markup:
             signed(row["r2"]),
             signed(row["r2_with_control"]),
             signed(row["gain"]),
-            "" if name == control else "no more than the control" if row["explained"] else "adds",
+            _says(row) if name != control else "",
         )
         for name, row in ranked.iterrows()
     )
@@ -96,6 +96,12 @@ def controls(analysis: Analysis) -> Markup:
             _groups(analysis),
         )
     )
+
+
+def _says(row: pd.Series[float]) -> str:
+    if math.isnan(row["tau"]):
+        return "–"
+    return "no more than the control" if row["explained"] else "adds"
 
 
 def _groups(analysis: Analysis) -> Markup:

@@ -69,7 +69,7 @@ def _controlled(analysis: Analysis) -> list[Markup]:
     if analysis.controls is None:
         return []
     control = analysis.controls.control
-    frame = analysis.controls.frame.drop(index=control)
+    frame = analysis.controls.frame.drop(index=control).dropna(subset="tau")
     adds = frame[~frame["explained"]]
     strongest = adds.sort_values("partial", key=abs, ascending=False).index[:_NAMED].astype(str)
     tau = signed(analysis.controls.frame["tau"][control])

@@ -277,3 +277,12 @@ def test_a_single_measure_without_values_stays_in_the_table() -> None:
     result = correlate(table, draws=5)
     assert result.loc["absent", "n"] == 0
     assert result.loc["absent", ["tau", "psi", "pi", "p_holm"]].isna().all()
+
+
+def test_eps_is_an_axis_although_it_is_a_fraction() -> None:
+    """Rows carry dataset, seed, norm and eps; models under different threats never share a cell."""
+    one = study({"m": noise(0, SMALL)}, SMALL, gap=noise(1, SMALL)).assign(eps=0.1)
+    other = study({"m": noise(2, SMALL)}, SMALL, gap=noise(3, SMALL)).assign(eps=0.2)
+    result = correlate(pd.concat([one, other]), draws=1)
+    assert result.loc["m", "cells_eps"] == len(one)
+    assert result.loc["m", "cells_batch_size"] == len(one)  # per eps half as many

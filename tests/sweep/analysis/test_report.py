@@ -206,3 +206,14 @@ def test_browser_opens_it_without_an_error(page: Path, tmp_path: Path) -> None:
     assert run.stdout.count('class="trace scatter') >= 4  # one per method: the plot was drawn
     assert run.stdout.count("<canvas data-measure=") == 4  # small multiples
     assert '<th scope="col"><button>measure</button></th>' in run.stdout  # tables sort
+
+
+def test_cost_of_a_training_counts_once(page: Path) -> None:
+    """Both checkpoints' rows carry it: 28 trainings of an hour are 28 hours, not 56."""
+    assert re.search(r"train_seconds</td><td[^>]*>28.0 h</td>", page.read_text(encoding="utf-8"))
+
+
+def test_measures_without_a_value_are_listed(page: Path) -> None:
+    text = outline(page).text
+    assert "Measures without a value" in text
+    assert "absentnot measured53" in text
