@@ -10,6 +10,9 @@ from torch import Tensor
 from measures.engine.estimate import standard_error
 from measures.engine.measure import Undefined
 
+REACH = 0.2
+SMALLEST_SLOPE = 1e-3  # a curve that does not fall leaves the crossing undetermined: a huge error
+
 Accuracy = Callable[[float], Tensor]  # noise scale -> accuracy of each draw, (D,)
 
 
@@ -19,9 +22,10 @@ def largest_scale(
     """(log σ, its Monte-Carlo standard error): the σ where the mean accuracy falls by ``drop``.
 
     ``accuracy`` uses the same draws at every σ (common random numbers), so the search is over
-    one curve. Bisection of log σ below ``largest``: ``steps`` halvings of 2¹⁰, then
-    interpolation. ``Undefined`` when the accuracy survives ``largest`` (the value would be
-    censored), or does not have that much to lose.
+    one curve. Bisection of log σ below ``largest``: ``steps`` halvings of a factor of 2¹⁰, then
+    interpolation. The error is that of the mean accuracy there over the slope of the curve.
+    ``Undefined`` when the accuracy survives ``largest`` (the value would be censored), or does
+    not have that much to lose.
     """
     if clean < drop:
         raise Undefined(f"accuracy {clean:.3f} cannot fall by {drop:g}")
@@ -45,7 +49,8 @@ def largest_scale(
             low = middle
         else:
             high = middle
-    return crossing(seen, low, high, target), crossing_error(seen, low, target)
+    at = crossing(seen, low, high, target)
+    return at, standard_error(seen[low]) / slope(accuracy, at)
 
 
 def crossing(seen: dict[float, Tensor], low: float, high: float, target: float) -> float:
@@ -54,13 +59,7 @@ def crossing(seen: dict[float, Tensor], low: float, high: float, target: float) 
     return low + (high - low) * (at_low - target) / (at_low - at_high)
 
 
-def crossing_error(seen: dict[float, Tensor], at: float, target: float) -> float:
-    """Standard error of the crossing: that of the mean accuracy there, over the curve's slope.
-
-    The slope is taken between the nearest points at least 15 % away on either side, since
-    that of two neighbouring points is mostly noise.
-    """
-    left = max(s for s in seen if s <= at - 0.15) if any(s <= at - 0.15 for s in seen) else at
-    right = min(s for s in seen if s >= at + 0.15)
-    slope = float(seen[left].mean() - seen[right].mean()) / (right - left)
-    return standard_error(seen[at]) / slope if slope > 0 else math.nan
+def slope(accuracy: Accuracy, at: float) -> float:
+    """How fast the mean accuracy falls with log σ, over a range wide enough to be no noise."""
+    left, right = (float(accuracy(math.exp(at + h)).double().mean()) for h in (-REACH, REACH))
+    return max((left - right) / (2 * REACH), SMALLEST_SLOPE)
