@@ -78,3 +78,7 @@ class Cluster:
     def slurmd(self, node: str) -> int:
         """Process id of a node's daemon."""
         return int((self.state / "run" / f"{node}.pid").read_text())
+
+    def node_state(self, node: str) -> str:
+        """What Slurm thinks of a node: idle, mixed, down* ..."""
+        return self.run("sinfo", "--noheader", "--partition=gpu", f"--nodes={node}", "--format=%T")

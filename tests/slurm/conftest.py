@@ -31,7 +31,7 @@ def running_cluster(
         "PATH": path,
         "SLURM_STATE": str(tmp_path_factory.mktemp("cluster")),
         "SLURM_PORT": str(7800 + offset),
-        "SLURM_MAX_ARRAY_SIZE": "6",
+        "SLURM_MAX_ARRAY_SIZE": "4",
     }
     os.chmod(environment["SLURM_STATE"], 0o755)  # daemons with users of their own look inside
     for parent in Path(environment["SLURM_STATE"]).parents[:2]:

@@ -56,16 +56,16 @@ def test_sbatch_file_is_the_golden_one() -> None:
 @pytest.mark.slurm
 def test_arrays_larger_than_the_limits_of_a_real_slurm(cluster: Cluster, target: Target) -> None:
     allowed = limits.read()
-    assert (allowed.max_array_size, allowed.max_submit) == (6, 20000)
-    slurm = options(parallelism=4)
+    assert (allowed.max_array_size, allowed.max_submit) == (4, 20000)
+    slurm = options(parallelism=5)
     planned = plan(20, slurm)
     submission = records.new_submission(target.study)
     check(planned, slurm, target, submission.folder)
     ids = submit(planned, slurm, target, submission)
     assert None not in ids
-    assert [len(a.elements) for a in planned] == [5, 5, 5, 5]
+    assert [len(a.elements) for a in planned] == [4, 4, 4, 4, 4]
     throttle = cluster.run("squeue", "--noheader", "--format=%i").split()
-    assert sorted(t.partition("%")[2].rstrip("]") for t in throttle) == ["1"] * 4
+    assert sorted(t.partition("%")[2].rstrip("]") for t in throttle) == ["1"] * 5
     there = queue.query(max_age_s=0)
     found = dict(records.elements(target.study, there))
     assert sorted(line for lines in found.values() for line in lines) == list(range(20))
@@ -87,8 +87,8 @@ def test_what_the_cluster_did_not_take_is_recorded_as_open(
     cluster: Cluster, target: Target
 ) -> None:
     slurm = options()
-    planned = plan(10, slurm)
-    cluster.limit_submissions(5)  # after planning: somebody else uses the account
+    planned = plan(8, slurm)
+    cluster.limit_submissions(4)  # after planning: somebody else uses the account
     submission = records.new_submission(target.study)
     ids = submit(planned, slurm, target, submission)
     assert [i is None for i in ids] == [False, True]

@@ -1,0 +1,171 @@
+"""Studies of real trainings on a real Slurm: limits, packing, faults of the cluster, halting."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweep import choose, failures, tend
+from sweep.slurm import queue, records
+from sweep.slurm.infrastructure import Strikes
+from sweep.status import study_status
+from tests.slurm.cluster import Cluster
+from tests.slurm.study import ON_SLURM, Study, resume
+
+pytestmark = pytest.mark.slurm
+AXES = ("method=standard", "seed=0,1,2,3", "early_stopping=false,true")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path / "results", "small", AXES)
+
+
+def test_more_trainings_than_jobs_allowed_side_by_side(
+    cluster: Cluster, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.limit_submissions(1)
+    printed = study.launch(*ON_SLURM, "hydra.launcher.pack=2")
+    assert "1 jobs for 4 tasks" in printed
+    assert "up to 4 tasks a job, 2 at a time" in printed
+    cluster.drain(seconds=180)
+    assert [row["status"] for row in study.rows().values()] == ["done"] * 8
+    logs = [path for _, path in tend.logs(study.store, "small", study.jobs())]
+    assert len({p for p in logs if p.name == "log.txt"}) == 4
+    assert "nothing to do" in study.launch(*ON_SLURM)
+
+    # a tool of Slurm's that fails says nothing about the study
+    for name in ("squeue", "sacct"):
+        broken = tmp_path / "bin" / name
+        broken.parent.mkdir(exist_ok=True)
+        broken.write_text("#!/bin/sh\necho 'Socket timed out' >&2; exit 1\n")
+        broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-cache"))
+    status = study_status(study.store, "small")
+    assert status.counts == {"done": 8}
+    assert status.slurm is not None
+    assert not status.slurm.known
+    assert status.slurm.running == status.slurm.waiting == 0
+
+
+def test_two_submissions_at_the_same_moment_share_the_work(cluster: Cluster, study: Study) -> None:
+    printed: list[str] = []
+    held = (*ON_SLURM, "+hydra.launcher.sbatch.hold=true")
+    both = [threading.Thread(target=lambda: printed.append(study.launch(*held))) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    there = queue.query(max_age_s=0)
+    lines = [line for _, e in records.elements(study.folder, there) for line in e]
+    assert sorted(lines) == [0, 1, 2, 3]
+    assert sum("in the queue already: 4" in text for text in printed) == 1
+
+    chosen = choose.choose(study.store, "small", ["seed=1,2"])
+    cancelled, shared = tend.cancel(study.store, "small", chosen)
+    assert (len(cancelled), shared) == (2, 0)
+    cluster.wait(lambda: len(cluster.jobs()) == 2, "two jobs to be left")
+    status = study_status(study.store, "small")
+    assert status.slurm is not None
+    assert status.slurm.reasons[0][0] == "JobHeldUser"
+
+
+def test_a_node_without_its_gpu_is_left_and_costs_no_retry(cluster: Cluster, study: Study) -> None:
+    study.launch(*ON_SLURM, "seed=0", "device=cuda", "hydra.launcher.exclude_after=1")
+    (job,) = cluster.jobs()
+    cluster.wait(lambda: Strikes(study.folder).of_job(job) >= 2, "two strikes", seconds=120)
+    strikes = Strikes(study.folder)
+    assert len(strikes.bad_nodes(1)) == 2, "the second start was on another node"
+    assert study.rows() == {}
+
+    def excluded() -> bool:
+        shown = cluster.run("scontrol", "show", "job", "--oneliner", job)
+        return f"ExcNodeList={hostlist(strikes.bad_nodes(1))} " in shown
+
+    cluster.wait(excluded, "the bad nodes to be excluded")
+    tend.cancel(study.store, "small", study.jobs())
+    again = study.launch(
+        *ON_SLURM, "seed=0", "device=cuda", "hydra.launcher.exclude_after=1",
+        "+hydra.launcher.sbatch.hold=true",
+    )  # fmt: skip
+    assert f"kept away from nodes that failed: {', '.join(strikes.bad_nodes(1))}" in again
+
+
+def hostlist(names: list[str]) -> str:
+    """Slurm's short form of node names."""
+    command = ["scontrol", "show", "hostlist", ",".join(names)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_equal_failures_halt_what_has_not_started(cluster: Cluster, study: Study) -> None:
+    held = (*ON_SLURM, "hydra.launcher.parallelism=1", "hydra.launcher.halt_after=2")
+    study.launch(*held, "+hydra.launcher.sbatch.hold=true")
+    jobs = list(cluster.jobs())
+    for line in range(4):
+        study.training(line).mkdir(parents=True)
+        (study.training(line) / "checkpoint.pt").write_bytes(b"damaged")
+    cluster.run("scontrol", "release", *jobs)
+    cluster.drain(seconds=180)
+    ended = sorted(state.split()[0] for state in cluster.ended(jobs[0].split("_")[0]).values())
+    assert ended == ["CANCELLED", "FAILED", "FAILED"]
+    status = study_status(study.store, "small")
+    assert status.halted is not None
+    assert "2 trainings failed with the same error" in status.halted
+    assert status.counts == {"failed": 4, "missing": 4}
+    (group,) = failures.group_failures(study.store, "small")
+    assert (group.status, len(group.trainings)) == ("failed", 2)
+    assert group.trace is not None
+    assert "no checkpoint in" in group.trace
+
+    for line in range(4):
+        (study.training(line) / "checkpoint.pt").unlink()
+    assert (
+        tend.retry(study.store, "small", choose.choose(study.store, "small", ["status=failed"]))
+        == 0
+    )
+    assert len(cluster.jobs()) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for little more than the study."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_is_waited_out(cluster: Cluster, small_disk: Path, tmp_path: Path) -> None:
+    axes = ("method=at", "seed=0,1", "early_stopping=false,true")
+    undisturbed = Study(tmp_path / "results", "small", axes)
+    undisturbed.launch("hydra.launcher.processes=2")
+    study = Study(small_disk / "results", "small", axes)
+    study.launch(*ON_SLURM, "hydra.launcher.pack=2")
+    (job,) = cluster.jobs()
+    workers = study.suspend_workers([0, 1], seconds=120)
+    filler = small_disk / "filler"
+    fill(filler)
+    for pid in workers.values():
+        resume(pid)
+    cluster.wait(lambda: cluster.jobs()[job] == "PENDING", "the job to be requeued", seconds=90)
+    filler.unlink()
+    cluster.drain(seconds=180)
+    assert study.digests() == undisturbed.digests()
+
+
+def fill(path: Path) -> None:
+    """Write until nothing fits any more."""
+    with path.open("wb", buffering=0) as file:
+        for block in (b"\0" * 2**20, b"\0" * 2**12):
+            try:
+                while file.write(block) == len(block):
+                    pass
+            except OSError:
+                continue
