@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from sweep.analysis import analyse, correlate
-from tests.sweep.analysis.tables import PAPER, SMALL, noise, settings, study
+from tests.sweep.analysis.synthetic import PAPER, SMALL, noise, settings, study
 
 MEASURES = 60
 DRAWS = 1000

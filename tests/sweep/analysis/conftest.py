@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import :mod:`tables`."""
+"""Lets the tests of this folder import :mod:`synthetic`."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tables import PAPER, SMALL, noise, study
+from synthetic import PAPER, SMALL, noise, study
 
 from sweep.analysis import claims
 from sweep.analysis.comparison import compare

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 from sklearn.linear_model import LinearRegression
-from tables import LARGER, noise, study
+from synthetic import LARGER, noise, study
 
 from sweep.analysis.controls import controls, cross_validated_r2, near_identical, partial_tau
 from sweep.analysis.table import sample

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
-from tables import LARGER, PAPER, SMALL, noise, study
+from synthetic import LARGER, PAPER, SMALL, noise, study
 
 from sweep.analysis import correlate, usable
 from sweep.analysis.grid import cells_of

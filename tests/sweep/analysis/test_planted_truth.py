@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from tables import SMALL, settings
+from synthetic import SMALL, settings
 
 from sweep.analysis import correlate
 from sweep.analysis.controls import controls, near_identical

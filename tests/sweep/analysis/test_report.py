@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from tables import LARGER, noise, study
+from synthetic import LARGER, noise, study
 
 from sweep.analysis import analyse, correlate, report, terminal_table, usable
 from sweep.analysis.report.exports import latex

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from tables import SMALL, noise, study
+from synthetic import SMALL, noise, study
 
 from sweep.analysis.seeds import seed_noise, split_seeds
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import LARGER, PAPER, noise, study
+from synthetic import LARGER, PAPER, noise, study
 
 from sweep.analysis.sign_error import sign_errors
 
