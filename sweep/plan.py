@@ -271,7 +271,8 @@ def _describer(cache: Path) -> Callable[[DatasetSpec, bool], _Known]:
         try:
             data = datasets.load(spec, extra_data=extra_data, cache=cache)
         except datasets.DataMissing as error:
-            return _Known(f"missing:{spec.name}", 1, str(error))
+            size = datasets.expected_train_size(spec)
+            return _Known(f"missing:{spec.name}", size, str(error))
         return _Known(data.fingerprint, len(data.train))
 
     return describe

@@ -48,19 +48,29 @@ FROZEN_DEFAULTS: dict[str, Any] = {}
 class Evaluation:
     """What is evaluated of each model besides the study's measures.
 
-    ``steps``: PGD steps of the robust accuracies. ``autoattack``: also AutoAttack (standard).
-    ``masking``: also the cheap check for gradient masking.
+    ``steps``: PGD steps of the robust accuracies. ``autoattack``: also AutoAttack (standard), on
+    the first ``autoattack_images`` of train and test (None: all). ``masking_images``: how many
+    test images are checked for gradient masking (0: none).
     """
 
     steps: int = 10
     batch_size: int = 500
     seed: int = 0
     autoattack: bool = False
-    masking: bool = False
+    autoattack_images: int | None = None
+    masking_images: int = 0
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, f"evaluation.steps={self.steps} must be at least 1")
         require(self.batch_size >= 1, f"evaluation.batch_size={self.batch_size} must be positive")
+        require(
+            self.autoattack_images is None or self.autoattack_images >= 1,
+            f"evaluation.autoattack_images={self.autoattack_images} must be at least 1, or null",
+        )
+        require(
+            self.masking_images >= 0,
+            f"evaluation.masking_images={self.masking_images} must be at least 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

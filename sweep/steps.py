@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,13 @@ from torch import nn
 
 import measures
 from defenses import evaluation as accuracy
-from defenses.datasets import Data, to_float
+from defenses import masking
+from defenses.attacks import autoattack
+from defenses.datasets import Data, Split, to_float
 from defenses.spec import Threat
 from sweep.setting import Evaluation, Measuring, digest
 
+Correct = dict[str, NDArray[np.bool_]]  # name of an accuracy -> which examples are right
 Values = dict[str, dict[str, Any]]  # name -> {"value": ..., "definition": ...}
 ACCURACY = (
     "clean_train",
@@ -32,6 +35,7 @@ ACCURACY = (
     "gap",
     "clean_gap",
 )
+AUTOATTACK = ("aa_train", "aa_test", "aa_gap")
 
 
 def metric_definitions(evaluation: Evaluation, threat: Threat) -> dict[str, str]:
@@ -39,12 +43,13 @@ def metric_definitions(evaluation: Evaluation, threat: Threat) -> dict[str, str]
     common = [threat.norm, threat.eps, evaluation.seed]
     pgd = digest(["accuracy", accuracy.DEFINITION, threat.step_size, evaluation.steps, *common])
     wanted = dict.fromkeys(ACCURACY, pgd[:16])
+    definition: list[Any]
     if evaluation.autoattack:
-        definition = digest(["autoattack", accuracy.DEFINITION, *common])[:16]
-        wanted |= dict.fromkeys(("aa_train", "aa_test", "aa_gap"), definition)
-    if evaluation.masking:
-        definition = digest(["masking", accuracy.DEFINITION, threat.step_size, *common])[:16]
-        wanted["masking"] = definition
+        definition = [autoattack.DEFINITION, evaluation.autoattack_images, *common]
+        wanted |= dict.fromkeys(AUTOATTACK, digest(["autoattack", *definition])[:16])
+    if evaluation.masking_images:
+        definition = [masking.DEFINITION, evaluation.masking_images, threat.step_size, *common]
+        wanted["masking"] = digest(["masking", wanted["gap"], *definition])[:16]
     return wanted
 
 
@@ -74,20 +79,72 @@ def outdated(stored: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, str])
 
 
 def evaluate(
-    model: nn.Module, data: Data, threat: Threat, evaluation: Evaluation, names: list[str]
-) -> tuple[Values, dict[str, NDArray[np.bool_]]]:
-    """The named metrics of a model, with per-example correctness."""
-    result = accuracy.evaluate(
+    model: nn.Module,
+    data: Data,
+    threat: Threat,
+    evaluation: Evaluation,
+    names: Sequence[str],
+    known: Correct,
+) -> tuple[Values, Correct]:
+    """The named metrics of a model, and per-example correctness: ``known`` and what is new."""
+    definitions = metric_definitions(evaluation, threat)
+    metrics: dict[str, float | bool] = {}
+    correct = dict(known)
+    if any(name in ACCURACY for name in names):
+        result = accuracy.evaluate(
+            model,
+            data,
+            threat,
+            steps=evaluation.steps,
+            batch_size=evaluation.batch_size,
+            seed=evaluation.seed,
+        )
+        metrics |= {name: result.metrics[name] for name in ACCURACY}
+        correct |= result.correct
+    if any(name in AUTOATTACK for name in names):
+        for part, split in (("train", data.train), ("test", data.test)):
+            survivors = _autoattacked(
+                model, split[: evaluation.autoattack_images], threat, evaluation
+            )
+            correct[f"aa_{part}"] = survivors
+            metrics[f"aa_{part}"] = int(survivors.sum()) / len(survivors)
+        metrics["aa_gap"] = round(metrics["aa_train"] - metrics["aa_test"], 9)
+    values: Values = {
+        name: {"value": value, "definition": definitions[name]} for name, value in metrics.items()
+    }
+    if "masking" in names:
+        first = data.test[: evaluation.masking_images]
+        report = masking.check(
+            model,
+            to_float(first.images),
+            first.labels,
+            threat=threat,
+            correct_pgd=torch.from_numpy(correct["pgd_test"][: len(first)]).to(first.labels.device),
+            seed=evaluation.seed,
+            batch_size=evaluation.batch_size,
+        )
+        values["masking"] = {
+            "value": report.masking,
+            "reason": report.reason,
+            "definition": definitions["masking"],
+        }
+    return values, correct
+
+
+def _autoattacked(
+    model: nn.Module, split: Split, threat: Threat, evaluation: Evaluation
+) -> NDArray[np.bool_]:
+    """Which images withstand AutoAttack."""
+    survivors = autoattack.robust(
         model,
-        data,
-        threat,
-        steps=evaluation.steps,
-        batch_size=evaluation.batch_size,
+        to_float(split.images),
+        split.labels,
+        threat=threat,
         seed=evaluation.seed,
+        batch_size=evaluation.batch_size,
     )
-    definition = metric_definitions(evaluation, threat)["gap"]
-    values = {n: {"value": result.metrics[n], "definition": definition} for n in ACCURACY}
-    return values, result.correct
+    result: NDArray[np.bool_] = survivors.cpu().numpy()
+    return result
 
 
 def measure(

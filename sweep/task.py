@@ -185,7 +185,8 @@ def _finish_model(
     }
     if metrics:
         started = time.perf_counter()
-        values, correct = steps.evaluate(model, data, threat, job.evaluation, metrics)
+        known = store.read_correct(model_id) if row["metrics"] else {}
+        values, correct = steps.evaluate(model, data, threat, job.evaluation, metrics, known)
         row["metrics"] |= values
         row["costs"]["evaluate_seconds"] = round(time.perf_counter() - started, 4)
         held.check()

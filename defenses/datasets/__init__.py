@@ -30,6 +30,7 @@ __all__ = [
     "DataCorrupt",
     "DataMissing",
     "Split",
+    "expected_train_size",
     "fingerprint",
     "load",
     "to_float",
@@ -44,6 +45,15 @@ DATASETS: dict[str, Callable[[DatasetSpec, Path], Source]] = {
     "svhn": published.read_svhn,
     "image_folder": image_folder.read,
     "npz": arrays.read,
+}
+
+# How many training images each has as published: for planning before the files are there.
+PUBLISHED_IMAGES = {
+    "mnist": 60_000,
+    "fashion_mnist": 60_000,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "svhn": 73_257,
 }
 
 
@@ -124,6 +134,14 @@ def _extra(spec: DatasetSpec, parts: Parts, num_classes: int, cache: Path) -> Sp
         labels = pseudo_labels(parts.base, parts.aside, num_classes, cache)
         extra = Split(parts.aside.images, labels)
     return extra[: spec.extra_size]
+
+
+def expected_train_size(spec: DatasetSpec) -> int:
+    """Images in the base training set once the files are there; 0 where only they can tell."""
+    if spec.train_size is not None:
+        return spec.train_size
+    aside = (spec.selection_size or 1000) + (spec.extra_size or 0)
+    return max(PUBLISHED_IMAGES.get(spec.name, 0) - aside, 0)
 
 
 def read_source(spec: DatasetSpec, cache: Path) -> Source:

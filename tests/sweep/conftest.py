@@ -19,6 +19,7 @@ SMALL = (
     "dataset.selection_size=32",
     "dataset.extra_size=32",
     "training.min_steps_per_epoch=0",
+    "evaluation.masking_images=0",
     "tracking=none",
     "measures=[x_grad_norm,prob_margin,log_prod_of_fro]",
 )

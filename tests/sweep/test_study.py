@@ -121,6 +121,21 @@ def test_killed_and_run_again_equals_undisturbed(
     assert row["provenance"]["attempt"] > 1
 
 
+def test_autoattack_and_masking_are_metrics_of_a_row(tmp_path: Path, launch: Launch) -> None:
+    done = launch(
+        "method=at", "steps=2", *SMALL, "evaluation=autoattack",
+        "evaluation.autoattack_images=8", "evaluation.masking_images=16",
+        f"results_dir={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = (json.loads(p.read_text()) for p in tmp_path.glob("models/*/row.json"))
+    correct = Store(tmp_path).read_correct(row["model_id"])
+    assert len(correct["aa_test"]) == 8
+    assert not (correct["aa_test"] & ~correct["clean_test"][:8]).any()
+    assert row["metrics"]["aa_test"]["value"] == correct["aa_test"].mean()
+    assert isinstance(row["metrics"]["masking"]["value"], bool)
+
+
 def test_other_launchers_of_hydra_run_whole_tasks(tmp_path: Path, launch: Launch) -> None:
     grid = ("method=standard,at", "steps=1", "early_stopping=false,true")
     done = launch("-m", *grid, *SMALL, "hydra/launcher=basic", f"results_dir={tmp_path}")
