@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,11 +59,10 @@ class Keeper:
         paths = [self.directory / "checkpoint.pt", self.directory / "checkpoint.previous.pt"]
         present = [path for path in paths if path.exists()]
         for path in present:
-            try:
-                content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-            except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-                log.warning("%s cannot be read (%s); trying the one before it", path, error)
+            if not zipfile.is_zipfile(path):  # a zip's table of contents is written last
+                log.warning("%s cannot be read: it is not complete", path)
                 continue
+            content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
             if content.get("training_id") != self.training_id or content["format"] != FORMAT:
                 raise ValueError(f"{path} belongs to another training or version; move it away")
             return content

@@ -20,6 +20,7 @@ from defenses.datasets.source import Source
 from defenses.spec import DatasetSpec
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+EXTRA_SIZE = 10_000  # of the training images, kept aside as extra data
 CLASSES = (
     "t-shirt", "trouser", "pullover", "dress", "coat",
     "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -27,16 +28,13 @@ CLASSES = (
 
 
 def read(spec: DatasetSpec, cache: Path) -> Source:
-    """The four idx files of the folder ``dataset.path`` (None: where Debian's package puts them).
-
-    10,000 training images are kept aside as extra data.
-    """
+    """The four idx files of the folder ``dataset.path`` (None: where Debian's package puts them)."""
     folder = Path(spec.path) if spec.path is not None else DEBIAN
     return Source(
         pool=_split(folder, "train"),
         test=_split(folder, "t10k"),
         class_names=CLASSES,
-        extra_size=10_000,
+        extra_size=EXTRA_SIZE,
     )
 
 
