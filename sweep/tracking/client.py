@@ -14,7 +14,7 @@ from typing import Any
 import wandb
 
 from sweep.tracking.content import RunContent, loggable
-from sweep.tracking.server import Server
+from sweep.tracking.server import NO_RUN, Server
 from sweep.tracking.settings import TrackingSettings, default_entity
 
 
@@ -32,7 +32,7 @@ class OpenRun:
     ) -> None:
         """Start the run, or continue it where the service has it already.
 
-        ``epochs_there``: the last epoch that the service has; None: ask it.
+        ``epochs_there``: the last epoch that the service has, or ``NO_RUN``; None: ask it.
 
         Raises:
             Exception: whatever the client raises; the caller decides what a failure means.
@@ -41,26 +41,27 @@ class OpenRun:
         entity = settings.entity or default_entity()
         if online and epochs_there is None:
             remote = Server(settings).runs([content.model_id]).get(content.model_id)
-            epochs_there = remote.last_epoch if remote else 0
+            epochs_there = remote.last_epoch if remote else NO_RUN
         if not online:
             remove_offline(folder, content.model_id)
         self.run = wandb.init(
             id=content.model_id,
-            name=content.model_id,
+            name=content.name,
             project=settings.project,
             entity=entity,
             group=content.study,
             job_type="model",
             tags=content.tags,
             config=content.config,
-            resume="allow",
+            # Without a run there, the client need not ask once more whether there is one.
+            resume="allow" if epochs_there != NO_RUN else None,
             reinit="create_new",
             settings=client_settings(settings, folder, online=online),
         )
         self.content = content
         self.run_folder = Path(self.run.settings.sync_dir)
         # A service that reports its own last step knows best: what it has is never sent again.
-        self.last_epoch = max(epochs_there or 0, self.run.starting_step - 1)
+        self.last_epoch = max(epochs_there or 0, self.run.starting_step - 1, 0)
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
 
@@ -114,7 +115,7 @@ def client_settings(settings: TrackingSettings, folder: Path, *, online: bool) -
         console="off",
         silent=True,
         symlink=False,
-        ignore_globs=("config.yaml", "wandb-summary.json"),  # copies of what the run has anyway
+        x_primary=False,  # no config.yaml and wandb-summary.json: the run has both anyway
         disable_code=True,
         save_code=False,
         disable_git=True,

@@ -20,6 +20,7 @@ class RunContent:
     """Everything of a run but its history. ``summary`` is empty while the model is in training."""
 
     model_id: str
+    name: str
     study: str
     sibling: str
     tags: list[str]
@@ -49,12 +50,31 @@ def run_content(
     identity = {"training_id": training_id, "checkpoint": checkpoint, "study": study}
     return RunContent(
         model_id=model_id,
+        name=display_name(model_id, axes),
         study=study,
         sibling=f"{training_id}-{'best' if checkpoint == 'last' else 'last'}",
         tags=tags(study, axes),
         config=_without_empty({**config, **axes, **identity}),
         summary=summary(row) if row is not None else {},
     )
+
+
+def display_name(model_id: str, axes: Mapping[str, Any]) -> str:
+    """What people read in lists of runs: the main levels, and enough of the id to tell it."""
+    training_id, _, checkpoint = model_id.rpartition("-")
+    method = axes.get("method", "")
+    steps = axes.get("steps")
+    words = [
+        axes.get("architecture", ""),
+        f"{method}-{steps}" if steps is not None else method,
+        "awp" if axes.get("optimizer") == "awp" else "",
+        f"b{axes['batch_size']}" if "batch_size" in axes else "",
+        axes["augmentation"] if axes.get("augmentation", "none") != "none" else "",
+        "extra" if axes.get("extra_data") else "",
+        checkpoint,
+        training_id[:6],
+    ]
+    return " ".join(filter(None, words))
 
 
 def tags(study: str, axes: Mapping[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ from sweep.tracking.settings import TrackingSettings, client_environment, redact
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parents[2]
-SEND_TIMEOUT_S = 2.0  # the longest a task can be held up before its recorder is given up
+MAX_UNSENT_BYTES = 64_000_000  # a recorder so far behind is given up
 EXIT_TIMEOUT_S = 1.0
 
 ANSWERED = ("close", "interrupt")
@@ -46,7 +46,6 @@ class RecorderHandle:
         *,
         online: bool,
         at_once: int = 1,
-        send_timeout_s: float = SEND_TIMEOUT_S,
         on_answer: Answer = lambda model_id, error: None,
     ) -> None:
         """``at_once``: so many runs are closed at the same time (``sync``)."""
@@ -54,8 +53,8 @@ class RecorderHandle:
         self.settings = settings
         self.folder = folder
         self.pending: set[str] = set()  # model ids of messages that were not answered yet
-        self._send_timeout_s = send_timeout_s
         self._on_answer = on_answer
+        self._unsent = bytearray()
         self._partial = b""
         self._dead: str | None = None
         self._scratch = folder / "tmp" / f"{socket.gethostname()}-{os.getpid()}-{id(self):x}"
@@ -88,18 +87,16 @@ class RecorderHandle:
         )
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Hand a message over, or give the recorder up and note what is missing."""
+        """Hand a message over without waiting: what the pipe does not take now goes later."""
         if message["op"] in ANSWERED:
             self.pending.add(message["run"]["model_id"] if "run" in message else message["id"])
         if self._dead is not None:
             self._give_up(self._dead)
             return
-        try:
-            self._write(json.dumps(message).encode() + b"\n")
-            if not self._read_answers(0.0):
-                self._give_up("the W&B recorder ended early")
-        except (OSError, TimeoutError) as error:
-            self._give_up(f"the W&B recorder does not answer ({error})")
+        self._unsent += json.dumps(message).encode() + b"\n"
+        self._exchange(0.0)
+        if len(self._unsent) > MAX_UNSENT_BYTES:
+            self._give_up("the W&B recorder does not keep up")
 
     def drain(self, timeout_s: float | None = None) -> None:
         """Wait for all answers, or give the recorder up after ``timeout_s``."""
@@ -109,14 +106,16 @@ class RecorderHandle:
             left = deadline - time.monotonic()
             if left <= 0:
                 self._give_up(f"W&B did not take the run within {limit:g} s")
-            elif not self._read_answers(left):
-                self._give_up("the W&B recorder ended early")
+            else:
+                self._exchange(left)
 
     def close(self) -> None:
         """Wait for what was handed over, then end the process."""
         if self.owner != os.getpid():
             return
         self.drain()
+        if self._dead is None:
+            self._exchange(0.0)
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.close()
@@ -124,33 +123,28 @@ class RecorderHandle:
             self._process.wait(EXIT_TIMEOUT_S)
         self.kill()
 
-    def _write(self, data: bytes) -> None:
-        deadline = time.monotonic() + self._send_timeout_s
-        while data:
-            try:
-                data = data[os.write(self._in, data) :]
-            except BlockingIOError:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError("its pipe is full") from None
-                # Answers are taken in meanwhile: with both pipes full nobody could go on.
-                readable, _, _ = select.select([self._out], [self._in], [], left)
-                if readable and not self._read_answers(0.0):
-                    raise BrokenPipeError("it ended") from None
+    def _exchange(self, timeout_s: float) -> None:
+        """Write and read what goes without waiting, after waiting until something does."""
+        writers = [self._in] if self._unsent else []
+        try:
+            readable, writable, _ = select.select([self._out], writers, [], timeout_s)
+            if writable:
+                del self._unsent[: os.write(self._in, self._unsent)]
+            data = os.read(self._out, 65536) if readable else None
+        except OSError as error:
+            self._give_up(f"the W&B recorder does not answer ({error.strerror})")
+            return
+        if data == b"":
+            self._give_up("the W&B recorder ended early")
+        elif data:
+            self._take_in(data)
 
-    def _read_answers(self, timeout_s: float) -> bool:
-        """Take in what the recorder reports; False at the end of its output."""
-        while select.select([self._out], [], [], timeout_s)[0]:
-            data = os.read(self._out, 65536)
-            if not data:
-                return False
-            timeout_s = 0.0
-            *lines, self._partial = (self._partial + data).split(b"\n")
-            for line in lines:
-                answer = json.loads(line)
-                self.pending.discard(answer["id"])
-                self._settle(answer["id"], answer["error"])
-        return True
+    def _take_in(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            answer = json.loads(line)
+            self.pending.discard(answer["id"])
+            self._settle(answer["id"], answer["error"])
 
     def _settle(self, model_id: str, error: str | None) -> None:
         if error is None:

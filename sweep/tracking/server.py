@@ -23,6 +23,7 @@ from sweep.tracking.settings import TrackingSettings, api_key, base_url, default
 RUNS_PER_REQUEST = 50
 ATTEMPTS = 6
 REQUEST_TIMEOUT_S = 20.0
+NO_RUN = -1  # in place of a last epoch: the service does not have the run
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 

@@ -18,7 +18,7 @@ from sweep.store import Store
 from sweep.tracking.compare import LocalRun, blanks, differences, local_runs
 from sweep.tracking.handle import RecorderHandle
 from sweep.tracking.offline import damaged_folders
-from sweep.tracking.server import RemoteRun, Server
+from sweep.tracking.server import NO_RUN, RemoteRun, Server
 from sweep.tracking.settings import TrackingSettings, wandb_folder
 
 ROUNDS = 3  # each with half as many runs at once: a service that refuses may be overrun
@@ -159,7 +159,6 @@ class _Reconciler:
             self._folder,
             online=True,
             at_once=at_once,
-            send_timeout_s=2 * RUN_TIMEOUT_S,
             on_answer=on_answer,
         )
         try:
@@ -182,5 +181,5 @@ def _close_message(run: LocalRun, remote: RemoteRun | None) -> dict[str, Any]:
         "op": "close",
         "run": content.to_plain(),
         "history": str(run.history),
-        "epochs_there": remote.last_epoch if remote else 0,
+        "epochs_there": remote.last_epoch if remote else NO_RUN,
     }
