@@ -12,19 +12,19 @@ from measures.engine.context import Context, On, trainable
 from measures.engine.measure import Undefined
 
 
-def gradient_variance(context: Context, *, on: On, size: int = 32) -> float:
+def gradient_variance(context: Context, *, on: On, size: int = 32, examples: int = 1024) -> float:
     """Σ_i Var_b (g_b)_i: variance between the weight gradients of batches of ``size`` examples.
     Jiang et al., ICLR 2020 (variance of the gradients), here at the given examples.
     """
-    sums = batch_gradients(context, on, size)
+    sums = batch_gradients(context, on, size, examples)
     return float(sums.squares - sums.total.pow(2).sum() / sums.count) / (sums.count - 1)
 
 
-def gradient_cosine(context: Context, *, on: On, size: int = 32) -> float:
+def gradient_cosine(context: Context, *, on: On, size: int = 32, examples: int = 1024) -> float:
     """Mean cosine between the weight gradients of two batches of ``size`` examples.
     After Liu, Salzmann, Lin, Tomioka & Süsstrunk, NeurIPS 2020 (scattered gradients).
     """
-    sums = batch_gradients(context, on, size)
+    sums = batch_gradients(context, on, size, examples)
     # ‖Σ u_b‖² = B + Σ_{b≠c} ⟨u_b, u_c⟩ for unit vectors u_b.
     pairs = sums.count * (sums.count - 1)
     return (float(sums.directions.pow(2).sum()) - sums.count) / pairs
@@ -40,14 +40,15 @@ class Sums:
     count: int
 
 
-def batch_gradients(context: Context, on: On, size: int) -> Sums:
+def batch_gradients(context: Context, on: On, size: int, examples: int) -> Sums:
     """Sums over all full batches of ``size``, in the order of the images; the rest is left out."""
-    return context.once(("batch gradients", on, size), lambda: summed(context, on, size))
+    key = ("batch gradients", on, size, examples)
+    return context.once(key, lambda: summed(context, on, size, examples))
 
 
-def summed(context: Context, on: On, size: int) -> Sums:
+def summed(context: Context, on: On, size: int, examples: int) -> Sums:
     data = context.on(on)
-    count = len(data.labels) // size
+    count = min(examples, len(data.labels)) // size
     if count < 2:
         raise Undefined(f"two batches of {size} need {2 * size} images, not {len(data.labels)}")
     weights = list(trainable(context.model).values())

@@ -64,8 +64,8 @@ def effective_dimension(
     on: On,
     prior: float = 1.0,
     probes: int = 4,
-    steps: int = 20,
-    examples: int = 128,
+    steps: int = 12,
+    examples: int = 64,
 ) -> Estimate:
     """Σ_i λ_i/(λ_i + c) over the Hessian's positive eigenvalues: directions the data determine.
     MacKay 1992; Maddox, Benton & Wilson 2020; on adversarial training arXiv 2410.18556.
