@@ -9,6 +9,7 @@ import pandas as pd
 
 from sweep.analysis import intervals
 from sweep.analysis.kendall import bootstrap_weights, weighted_tau
+from sweep.analysis.selection import select
 from sweep.analysis.table import Floats, Ints, measure_names, sample
 
 MIN_MEASURES = 5  # with fewer, not even a perfect agreement of rankings is significant at 5 %
@@ -59,6 +60,7 @@ def compare(
 ) -> Comparison:
     """Compare the measures' tau on two studies (another data set, eps, norm, or public models).
 
+    Of either table the models that count are used (:func:`sweep.analysis.select`).
     The interval covers both sources of chance: the trainings of either study are resampled, and
     so are the measures that the two are compared on.
 
@@ -71,7 +73,7 @@ def compare(
     parts: list[Floats] = []
     columns: dict[str, Floats | Ints] = {}
     for number, (label, table) in enumerate((("a", table_a), ("b", table_b))):
-        data = sample(table, target=target, granulated=False)
+        data = sample(select(table).used, target=target, granulated=False)
         chosen = [data.measures.index(name) for name in shared]
         x = data.x[:, chosen]
         weights = bootstrap_weights(data.num_trainings, draws, seed + number)

@@ -38,12 +38,13 @@ _PAIRS_AT_ONCE = 2048
 class SignErrors:
     """``errors``: weighted sign error in [0, 1], measures x environments (named
     ``axis: level | level``), NaN where the effective weight is below 10; ``weights`` likewise.
-    ``weighted`` tells whether pairs were weighted by the paired error of their gap difference.
+    ``unweighted_because``: why every pair weighs 1; None if pairs are weighted by the paired
+    error of their difference.
     """
 
     errors: pd.DataFrame
     weights: pd.DataFrame
-    weighted: bool
+    unweighted_because: str | None
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -74,14 +75,17 @@ def sign_errors(
     """The sign error of every measure in every environment.
 
     A pair's weight is the probability that the sign of its difference in the target is right,
-    from the paired per-example ``correctness``; without it every pair weighs 1. Pairs with equal
+    from the paired per-example ``correctness``. Without it, or where it does not hold the same
+    examples for every model, every pair weighs 1, and the result says why. Pairs with equal
     targets have no sign and are left out; equal measures count as half an error.
-
-    Raises:
-        ValueError: ``correctness`` lacks the examples that ``target`` is made of.
     """
     data = sample(table, target=target)
-    packed = _Packed(data, target, correctness) if correctness is not None else None
+    packed, reason = None, "the per-example correctness was not given"
+    if correctness is not None:
+        try:
+            packed = _Packed(data, target, correctness)
+        except _Unpaired as unpaired:
+            reason = str(unpaired)
     errors: dict[str, Floats] = {}
     weights: dict[str, Floats] = {}
     for axis in data.axes:
@@ -99,7 +103,9 @@ def sign_errors(
             weights[name] = total
     index = pd.Index(data.measures, name="measure")
     return SignErrors(
-        pd.DataFrame(errors, index=index), pd.DataFrame(weights, index=index), packed is not None
+        pd.DataFrame(errors, index=index),
+        pd.DataFrame(weights, index=index),
+        reason if packed is None else None,
     )
 
 
@@ -115,15 +121,16 @@ def _environments(data: Sample, axis: str, cells: Cells) -> Iterable[tuple[str, 
             yield f"{axis}: {names[a]} | {names[b]}", cells.first[chosen], cells.second[chosen]
 
 
+class _Unpaired(Exception):
+    """The models have no common examples to pair them on."""
+
+
 class _Packed:
     """Per-example correctness of all models as bits, and the paired errors that follow."""
 
     def __init__(self, data: Sample, target: str, correctness: Correctness) -> None:
         if target not in _PARTS:
-            raise ValueError(
-                f"no per-example correctness is defined for target {target!r}; "
-                f"choose from: {', '.join(_PARTS)}"
-            )
+            raise _Unpaired(f"{target} is not made of per-example correctness")
         self._values = data.target_values
         self._parts = [key for key, _ in _PARTS[target]]
         self._sizes: dict[str, int] = {}
@@ -132,10 +139,10 @@ class _Packed:
             correct = correctness(model)
             for key in self._parts:
                 if key not in correct:
-                    raise ValueError(f"the correctness of model {model} has no {key!r}")
+                    raise _Unpaired(f"model {model} has no per-example correctness {key!r}")
                 size = self._sizes.setdefault(key, len(correct[key]))
                 if len(correct[key]) != size:
-                    raise ValueError(
+                    raise _Unpaired(
                         f"model {model} has {len(correct[key])} examples in {key!r}, others {size}"
                     )
                 rows[key].append(np.packbits(correct[key]))

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from sweep.analysis.claims import Verdict, article_claims
 from sweep.analysis.comparison import Comparison
 from sweep.analysis.controls import Controls, control_of, controls, near_identical
 from sweep.analysis.correlation import coefficients, correlate, summarise, tau_alone
-from sweep.analysis.seeds import seed_noise, split_seeds
+from sweep.analysis.seeds import seed_noise
+from sweep.analysis.selection import select
 from sweep.analysis.sign_error import Correctness, SignErrors, sign_errors
-from sweep.analysis.table import TARGETS, Bools, sample, standard_rows, usable, varied_axes
+from sweep.analysis.table import TARGETS, sample, standard_rows, usable, varied_axes
 from sweep.analysis.user_claims import Claim, check_claim
 
 MIN_MODELS = 8  # in a subset (without standard, masking) that gets coefficients of its own
@@ -86,17 +86,8 @@ def analyse(
         ValueError: the table cannot be analysed (no target, one axis only, all NaN, one model),
             or a claim names what it does not have.
     """
-    own, replicates = split_seeds(table)
-    counted = usable(own)
-    masking = _flagged(counted)
-    used = counted[~masking]
-    removed = counted.attrs["removed"] | {
-        "masking": int(masking.sum()),
-        "seed replicates": len(replicates),
-    }
-    if used.empty:
-        gone = ", ".join(f"{reason}: {n}" for reason, n in removed.items() if n)
-        raise ValueError(f"no usable model among {len(table)} ({gone}): nothing to correlate")
+    selection = select(table)
+    used = selection.used
     result = coefficients(sample(used, target=target), draws=draws, seed=seed)
     results = {"all models": summarise(result, seed=seed)}
     robust = used[~standard_rows(used)]
@@ -111,10 +102,10 @@ def analyse(
         target=target,
         table=table,
         used=used,
-        removed=removed,
+        removed=selection.removed,
         results=results,
         targets=_other_targets(subsets, target, draws, seed),
-        masking=_masking(counted[masking], target, draws, seed),
+        masking=_masking(selection.masking, target, draws, seed),
         controls=(
             controls(used, target=target, draws=draws, seed=seed)
             if control in used.columns and control != target
@@ -127,12 +118,6 @@ def analyse(
         own_verdicts=[check_claim(used, claim, draws=draws, seed=seed) for claim in claims],
         comparison=comparison,
     )
-
-
-def _flagged(table: pd.DataFrame) -> Bools:
-    if "masking" not in table.columns:
-        return np.zeros(len(table), dtype=bool)
-    return table["masking"].fillna(value=False).to_numpy(dtype=bool)
 
 
 def _other_targets(

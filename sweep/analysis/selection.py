@@ -1,0 +1,47 @@
+"""Which models a study's coefficients rest on, and why the others do not count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sweep.analysis.seeds import split_seeds
+from sweep.analysis.table import Bools, usable
+
+
+@dataclass(frozen=True)
+class Selection:
+    """``used``: usable models of the main seed that do not mask. ``masking``: those that do:
+    their robust accuracy is contradicted by another attack. ``removed``: reason -> models."""
+
+    used: pd.DataFrame
+    masking: pd.DataFrame
+    removed: dict[str, int]
+
+
+def select(table: pd.DataFrame) -> Selection:
+    """Split a study's table.
+
+    Raises:
+        ValueError: no model is left.
+    """
+    own, replicates = split_seeds(table)
+    counted = usable(own)
+    masks = _flagged(counted)
+    used = counted[~masks]
+    removed = counted.attrs["removed"] | {
+        "masking": int(masks.sum()),
+        "seed replicates": len(replicates),
+    }
+    if used.empty:
+        gone = ", ".join(f"{reason}: {n}" for reason, n in removed.items() if n)
+        raise ValueError(f"no usable model among {len(table)} ({gone}): nothing to correlate")
+    return Selection(used, counted[masks], removed)
+
+
+def _flagged(table: pd.DataFrame) -> Bools:
+    if "masking" not in table.columns:
+        return np.zeros(len(table), dtype=bool)
+    return table["masking"].fillna(value=False).to_numpy(dtype=bool)
