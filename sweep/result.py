@@ -26,17 +26,16 @@ def show_result(
     collected = table.collect(store, study)
     folder = store.study(study)
     try:
-        coefficients = analysis.correlate(analysis.usable(collected), target=target)
-        console.print(analysis.terminal_table(coefficients))
-        path = analysis.report.write(
+        result = analysis.analyse(
             collected,
-            folder / "report",
-            study,
+            study=study,
             target=target,
             correctness=store.read_correct,
             claims=claims,
             comparison=comparison,
         )
+        console.print(analysis.terminal_table(result.results["all models"]))
+        path = analysis.report.render(result, folder / "report")
     except ValueError as error:
         errors.print(f"no correlations: {error}", markup=False)
         return None
