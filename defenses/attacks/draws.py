@@ -7,7 +7,7 @@ numbers are drawn on the CPU, so that they are also the same on every device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,24 +19,28 @@ def uniform(
     seed: int, purpose: str, indices: Tensor, shape: Sequence[int], *counters: int
 ) -> Tensor:
     """``(N, *shape)`` numbers in [0, 1): row k belongs to example ``indices[k]`` alone."""
-    return torch.stack(
-        [
-            torch.rand(tuple(shape), generator=generator(seed, purpose, index, *counters))
-            for index in indices.tolist()
-        ]
-    ).to(indices.device)
+    return _drawn(torch.rand, seed, purpose, indices, shape, counters)
 
 
 def normal(
     seed: int, purpose: str, indices: Tensor, shape: Sequence[int], *counters: int
 ) -> Tensor:
     """``(N, *shape)`` standard normal numbers: row k belongs to example ``indices[k]`` alone."""
-    return torch.stack(
-        [
-            torch.randn(tuple(shape), generator=generator(seed, purpose, index, *counters))
-            for index in indices.tolist()
-        ]
-    ).to(indices.device)
+    return _drawn(torch.randn, seed, purpose, indices, shape, counters)
+
+
+def _drawn(
+    draw: Callable[..., Tensor],
+    seed: int,
+    purpose: str,
+    indices: Tensor,
+    shape: Sequence[int],
+    counters: tuple[int, ...],
+) -> Tensor:
+    result = torch.empty(len(indices), *shape)
+    for row, index in zip(result, indices.tolist(), strict=True):
+        row.copy_(draw(tuple(shape), generator=generator(seed, purpose, index, *counters)))
+    return result.to(indices.device)
 
 
 def numbering(x: Tensor, indices: Tensor | None) -> Tensor:
