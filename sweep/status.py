@@ -12,7 +12,6 @@ from rich.table import Table
 
 from sweep import manifest
 from sweep.console import console
-from sweep.estimate import relative_cost
 from sweep.plan import Progress, progress
 from sweep.setting import Job
 from sweep.slurm import freeze, queue, records
@@ -72,7 +71,7 @@ def study_status(store: Store, study: str) -> StudyStatus:
     state = progress(jobs, store)
     folder = store.study(study).resolve()
     submissions = records.submissions(folder)
-    rate, left = _speed(store, jobs, state)
+    rate, left = _speed(store, state)
     return StudyStatus(
         study=study,
         trainings=len(jobs),
@@ -96,26 +95,16 @@ def _levels(jobs: list[Job], state: Progress) -> dict[str, dict[str, int]]:
     return {name: dict(counts) for name, counts in levels.items()}
 
 
-def _speed(store: Store, jobs: list[Job], state: Progress) -> tuple[float | None, float | None]:
-    """(models an hour, seconds left), by what the models finished in the last hours had cost."""
+def _speed(store: Store, state: Progress) -> tuple[float | None, float | None]:
+    """(models an hour, seconds left), by how many models have ended in the last hours."""
     now = time.time()
-    finished: list[float] = []
-    cost_done = cost_left = 0.0
-    for job in jobs:
-        cost = relative_cost(job) / len(job.checkpoints)
-        for checkpoint in job.checkpoints:
-            model = job.model_id(checkpoint)
-            if state.status[model] not in FINAL:
-                cost_left += cost
-                continue
-            ended = (store.model(model) / "row.json").stat().st_mtime
-            if now - ended < _WINDOW_S:
-                finished.append(ended)
-                cost_done += cost
-    if len(finished) < 2 or cost_left == 0:
+    rows = [store.model(m) / "row.json" for m, status in state.status.items() if status in FINAL]
+    left = len(state.status) - len(rows)
+    recent = [ended for row in rows if now - (ended := row.stat().st_mtime) < _WINDOW_S]
+    if len(recent) < 2 or left == 0:
         return None, None
-    span = now - min(finished)
-    return 3600 * len(finished) / span, cost_left * span / cost_done
+    per_second = len(recent) / (now - min(recent))
+    return 3600 * per_second, left / per_second
 
 
 def _slurm(folder: Path) -> SlurmJobs:

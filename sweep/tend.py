@@ -17,6 +17,7 @@ from sweep.setting import Job
 from sweep.slurm import client, queue, records
 from sweep.store import Store
 
+_CANCEL_AGAIN_S = (1.0, 3.0, 6.0)  # a job that is just being requeued survives a scancel
 _ABANDONED_S = 24 * 3600.0  # temporary files so old belong to nobody
 
 
@@ -29,21 +30,34 @@ def cancel(store: Store, study: str, jobs: Mapping[int, Job]) -> tuple[list[str]
         ValueError: Slurm does not answer.
     """
     folder = store.study(study).resolve()
+    cancelled: dict[str, None] = {}
+    for pause in _CANCEL_AGAIN_S:
+        chosen, shared = _jobs_of(folder, jobs)
+        if not chosen:
+            break
+        cancelled |= dict.fromkeys(chosen)
+        for start in range(0, len(chosen), 500):  # a command line has an end
+            command = ["scancel", *chosen[start : start + 500]]
+            try:
+                client.run(command, patience_s=client.PATIENCE_S[:4])
+            except client.SlurmError as error:
+                raise ValueError(f"Slurm did not cancel everything: {error}") from None
+        time.sleep(pause)
+    return list(cancelled), shared
+
+
+def _jobs_of(folder: Path, jobs: Mapping[int, Job]) -> tuple[list[str], int]:
+    """(queued jobs that run nothing but these lines, how many of the lines share one)."""
     there = queue.query(max_age_s=0, patience_s=client.PATIENCE_S[:4])
     if not there.known:
         raise ValueError(f"Slurm does not answer, nothing was cancelled: {there.problem}")
     chosen, shared = [], 0
     for job_id, lines in records.elements(folder, there):
         mine = [line for line in lines if line in jobs]
-        if len(mine) == len(lines):
-            chosen.append(job_id)
-        else:
+        if len(mine) < len(lines):
             shared += len(mine)
-    for start in range(0, len(chosen), 500):  # a command line has an end
-        try:
-            client.run(["scancel", *chosen[start : start + 500]], patience_s=client.PATIENCE_S[:4])
-        except client.SlurmError as error:
-            raise ValueError(f"Slurm did not cancel everything: {error}") from None
+        else:
+            chosen.append(job_id)
     return chosen, shared
 
 

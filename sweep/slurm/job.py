@@ -7,6 +7,7 @@ the manifest, how far it has come stands in its training's folder.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -228,6 +229,8 @@ def job_state() -> str:
 
 def requeue(*, exclude: list[str] | None = None, delay_min: int = 0) -> NoReturn:
     """Put this job back into the queue and exit."""
+    # Slurm ends the old run at once; scontrol inherits this and can still finish what it does
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         client.run(["scontrol", "requeue", job_id()], patience_s=_PATIENCE_S)
         changes = [f"ExcNodeList={','.join(exclude)}"] if exclude else []

@@ -34,10 +34,15 @@ class Cluster:
 
     def reset(self) -> None:
         """An empty queue, no submit limit, all nodes up."""
-        self.run("scancel", "--user=root")
         self.limit_submissions(-1)
         self.start()
-        self.wait(lambda: not self.jobs(), "the queue to drain")
+        self.wait(self.emptied, "the queue to empty")
+
+    def emptied(self) -> bool:
+        """Cancel everything; a job that is just being requeued survives the first time."""
+        if self.jobs():
+            self.run("scancel", "--user=root")
+        return not self.jobs()
 
     def limit_submissions(self, jobs: int) -> None:
         """Limit a user's jobs in the queue; -1: no limit."""

@@ -76,8 +76,12 @@ def test_two_submissions_at_the_same_moment_share_the_work(cluster: Cluster, stu
     assert status.slurm.reasons[0][0] == "JobHeldUser"
 
 
-def test_a_node_without_its_gpu_is_left_and_costs_no_retry(cluster: Cluster, study: Study) -> None:
-    study.launch(*ON_SLURM, "seed=0", "device=cuda", "hydra.launcher.exclude_after=1")
+def test_a_node_without_its_gpu_is_left_and_costs_no_retry(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    study = Study(tmp_path / "results", "small", ("method=standard", "early_stopping=false,true"))
+    needs_gpu = (*ON_SLURM, "device=cuda", "hydra.launcher.exclude_after=1")
+    study.launch(*needs_gpu)
     (job,) = cluster.jobs()
     cluster.wait(lambda: Strikes(study.folder).of_job(job) >= 2, "two strikes", seconds=120)
     strikes = Strikes(study.folder)
@@ -90,10 +94,7 @@ def test_a_node_without_its_gpu_is_left_and_costs_no_retry(cluster: Cluster, stu
 
     cluster.wait(excluded, "the bad nodes to be excluded")
     tend.cancel(study.store, "small", study.jobs())
-    again = study.launch(
-        *ON_SLURM, "seed=0", "device=cuda", "hydra.launcher.exclude_after=1",
-        "+hydra.launcher.sbatch.hold=true",
-    )  # fmt: skip
+    again = study.launch(*needs_gpu, "+hydra.launcher.sbatch.hold=true")
     assert f"kept away from nodes that failed: {', '.join(strikes.bad_nodes(1))}" in again
 
 
