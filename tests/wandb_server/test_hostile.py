@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -208,9 +211,18 @@ def test_200_runs_at_once_on_an_overrun_service(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """200 tasks hand their runs over in the same moment while the service refuses half of it."""
+    """Eight jobs hand over 25 runs each in the same moment; the service refuses half the time."""
     monkeypatch.setenv("WANDB_BASE_URL", proxy.url)
     store = study(tmp_path / "results", 100, settings)
+    runs = [
+        (
+            store.read_row(job_.model_id(checkpoint)),
+            str(store.training(job_.training_id) / "history.jsonl"),
+            to_plain(job_.spec),
+        )
+        for job_ in manifest.jobs(store, STUDY).values()
+        for checkpoint in job_.checkpoints
+    ]
     stop = threading.Event()
 
     def moods() -> None:
@@ -218,22 +230,24 @@ def test_200_runs_at_once_on_an_overrun_service(
             proxy.mood = "busy" if proxy.mood == "good" else "good"
 
     threading.Thread(target=moods, daemon=True).start()
-    started = time.monotonic()
-    for job_ in manifest.jobs(store, STUDY).values():
-        for checkpoint in job_.checkpoints:
-            row = store.read_row(job_.model_id(checkpoint))
-            assert row is not None
-            path = store.training(job_.training_id) / "history.jsonl"
-            config = to_plain(job_.spec)
-            tracking.write_run(settings, store.study(STUDY), STUDY, row, path, config)
-    end_of_process()
-    assert time.monotonic() - started < 60
+    crowd = []
+    for number in range(8):
+        payload = tmp_path / f"{number}.json"
+        payload.write_text(json.dumps(runs[number::8]))
+        program = Path(__file__).with_name("crowd.py")
+        command = [sys.executable, str(program), str(store.study(STUDY)), str(payload)]
+        path = os.pathsep.join(sys.path)
+        crowd.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}))
+    assert [process.wait(timeout=90) for process in crowd] == [0] * 8
     stop.set()
     proxy.mood = "good"
     report = sync(store, STUDY, settings)
     assert report.ok, report.broken
     assert len(service.run_ids()) == 200
     assert len(report.complete) + len(report.updated) == 200
+    for row, _, _ in runs:
+        assert row is not None
+        assert len(service.history(row["model_id"])) == 5
 
 
 def files_with(folder: Path, text: str) -> list[Path]:
