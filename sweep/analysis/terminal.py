@@ -1,21 +1,26 @@
-"""The coefficients as a table for the terminal."""
+"""The coefficients as a table for the terminal, in as many parts as its width asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from sweep.analysis.wording import signed
 
+_WIDE = 10_000  # columns: what a table would take if it had them
+
 
 def terminal_table(
     result: pd.DataFrame, axes: Sequence[str] | None = None, *, rows: int | None = None
-) -> Table:
-    """``result`` of :func:`sweep.analysis.correlate` as a table to print, strongest tau first.
+) -> CoefficientTable:
+    """``result`` of :func:`sweep.analysis.correlate` as something to print, strongest tau first.
 
     ``axes`` (default: all in ``result``) get one psi column each; ``rows`` limits the measures.
     Bold: the interval of tau excludes 0, so not only colour says it.
@@ -24,23 +29,49 @@ def terminal_table(
         named = (c.removeprefix("cells_") for c in result.columns if c.startswith("cells_"))
         axes = [axis for axis in named if axis != "method_with_standard"]
     ranked = result.sort_values("tau", key=abs, ascending=False, na_position="last")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    table.add_column("measure", no_wrap=True)
-    for heading in ("models", "τ", "95 % interval", "Ψ"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for axis in axes:
-        table.add_column("ψ\n" + axis.replace("_", "\n"), justify="right")
-    for name, row in ranked.head(len(ranked) if rows is None else rows).iterrows():
-        clear = row["tau_low"] > 0 or row["tau_high"] < 0
-        table.add_row(
-            Text(str(name)),
-            f"{row['n']:.0f}",
-            signed(row["tau"]),
-            f"{signed(row['tau_low'])} … {signed(row['tau_high'])}",
-            signed(row["psi"]),
-            *(signed(row[f"psi_{axis}"]) for axis in axes),
-            style="bold" if clear else "",
-        )
-    if rows is not None and len(ranked) > rows:
-        table.caption = f"{len(ranked) - rows} further measures in the report"
-    return table
+    shown = ranked if rows is None else ranked.head(rows)
+    return CoefficientTable(shown, tuple(axes), len(ranked) - len(shown))
+
+
+@dataclass(frozen=True)
+class CoefficientTable:
+    """Renders as one table; axes that do not fit beside tau go into further ones below."""
+
+    frame: pd.DataFrame
+    axes: tuple[str, ...]
+    left_out: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        def fits(table: Table) -> bool:
+            wanted = Measurement.get(console, options.update(width=_WIDE), table).maximum
+            return wanted <= options.max_width
+
+        remaining, with_tau = self.axes, True
+        while with_tau or remaining:
+            least = 0 if with_tau else 1
+            counts = range(len(remaining), least, -1)
+            taken = next((k for k in counts if fits(self._part(remaining[:k], with_tau))), least)
+            yield self._part(remaining[:taken], with_tau)
+            remaining, with_tau = remaining[taken:], False
+        if self.left_out:
+            yield Text(f"{self.left_out} further measures in the report", style="dim")
+
+    def _part(self, axes: Sequence[str], with_tau: bool) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("measure", no_wrap=True)
+        for heading in ("models", "τ", "95 % interval", "Ψ") if with_tau else ():
+            table.add_column(heading, justify="right", no_wrap=True)
+        for axis in axes:
+            table.add_column("ψ\n" + axis.replace("_", "\n"), justify="right")
+        for name, row in self.frame.iterrows():
+            clear = row["tau_low"] > 0 or row["tau_high"] < 0
+            tau = (
+                f"{row['n']:.0f}",
+                signed(row["tau"]),
+                f"{signed(row['tau_low'])} … {signed(row['tau_high'])}",
+                signed(row["psi"]),
+            )
+            psi = (signed(row[f"psi_{axis}"]) for axis in axes)
+            cells = (*(tau if with_tau else ()), *psi)
+            table.add_row(Text(str(name)), *cells, style="bold" if clear else "")
+        return table

@@ -215,3 +215,18 @@ def test_measures_without_a_value_are_listed(page: Path) -> None:
     text = outline(page).text
     assert "Measures without a value" in text
     assert "absentnot measured53" in text
+
+
+@pytest.mark.parametrize(("width", "parts"), [(60, 3), (80, 2), (200, 1)])
+def test_terminal_table_fits(table: pd.DataFrame, width: int, parts: int) -> None:
+    """No number is cut off: what does not fit beside tau goes below."""
+    result = correlate(usable(table), draws=20)
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(terminal_table(result))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    row = result.loc["good"]
+    written = [token for line in text.splitlines() if "good" in line for token in line.split()]
+    for axis in ("architecture", "method", "steps", "batch_size", "early_stopping"):
+        assert f"{row[f'psi_{axis}']:+.2f}".replace("-", "−") in written
+    assert text.count("measure ") == parts
