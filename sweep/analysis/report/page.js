@@ -102,14 +102,14 @@ function drawScatter() {
     text: group.rows.map(hover), hovertemplate: "%{text}<br><br>%{xaxis.title.text}: %{x}<br>%{yaxis.title.text}: %{y}<extra></extra>",
     marker: { symbol: group.symbol, color: group.colour, size: data.ids.length > 400 ? 6 : 8.5, opacity: 0.75, line: { width: 0.6, color: "#fff" } },
   }));
-  const axis = (title) => ({ title: { text: title, font: { size: 14 } }, gridcolor: "#eceff2", zerolinecolor: "#c9d0d8", linecolor: "#8b949e", ticks: "outside", tickcolor: "#8b949e" });
+  const axis = (title) => ({ title: { text: title, font: { size: 14 }, standoff: 12 }, automargin: true, gridcolor: "#eceff2", zerolinecolor: "#c9d0d8", linecolor: "#8b949e", ticks: "outside", tickcolor: "#8b949e" });
   const log = !ranks && wantsLog(data.measures[measure]);
   Plotly.react("plot", traces, {
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: "#1b1f24" },
     margin: { l: 70, r: 20, t: 44, b: 58 }, hovermode: "closest", paper_bgcolor: "#fff", plot_bgcolor: "#fff",
     xaxis: { ...axis(plain(measure) + (ranks ? " (rank)" : "")), type: log ? "log" : "linear", ...(log ? { dtick: "D2", exponentformat: "power" } : {}) },
     yaxis: axis(plain(target) + (ranks ? " (rank)" : "")),
-    legend: { title: { text: plain(control("colour").value) + "  " }, orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, showlegend: true,
+    legend: { title: { text: plain(control("colour").value) + "  ", font: { size: 13 } }, orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, showlegend: true,
     hoverlabel: { align: "left", bgcolor: "#fff", bordercolor: "#8b949e", font: { size: 12.5, color: "#1b1f24" } },
   }, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
 }
