@@ -13,7 +13,7 @@ class PassCounter:
     """Counts images in forward and backward passes of every model given to ``watch``.
 
     A Hessian-vector product goes back through the forward and the backward pass and counts as two
-    backward passes; a Jacobian-vector product rides on one forward pass and counts as that.
+    backward passes.
     """
 
     forward: int = 0

@@ -181,7 +181,7 @@ def run_measure(
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Attention by its formula: the fused kernels cannot be differentiated twice or forward."""
+    """Attention by its formula: the fused kernels cannot be differentiated twice."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -382,6 +382,17 @@ def test_measures_from_a_file(
     assert double == pytest.approx(2 * results["average_ce_clean"].value)
 
 
+def test_the_example_in_the_documentation_works(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adding-a-measure.md").read_text()
+    function, wrapped, *_ = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "mine.py").write_text(function + wrapped)
+    names = ["mine.py:logit_gap", "mine.py:lean"]
+    values = measures.compute(model, *data, names=names, folder=tmp_path)
+    assert values["logit_gap"] == values["lean"] > 0
+
+
 def test_editing_the_file_changes_the_definition(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(MINE)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -69,8 +68,6 @@ def test_the_documentation_is_up_to_date() -> None:
     assert (ROOT / "docs" / "measures.md").read_text() == catalogue()
 
 
-def test_the_command_prints_the_documentation() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "measures"], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    assert done.stdout == catalogue()
+def test_the_command_prints_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_module("measures", run_name="__main__")
+    assert capsys.readouterr().out == catalogue()

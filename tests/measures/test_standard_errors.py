@@ -15,14 +15,14 @@ SEEDS = 200
 
 SMALL: dict[str, dict[str, float]] = {
     "boundary_thickness": {"attack_steps": 3, "points": 16},
-    "boundary_reach": {"attack_steps": 5, "attack_eps": 0.3, "points": 16},
+    "boundary_reach": {"attack_steps": 5, "attack_eps": 0.05, "points": 16},
     "local_lip": {"steps": 2},
     "local_lip_softmax": {"steps": 2},
     "local_linearity": {"steps": 2},
     "grad_align": {},
     "jacobian_norm": {},
-    "pacbayes_flat": {"search_steps": 5, "draws": 20},
-    "pacbayes_mag_flat": {"search_steps": 5, "draws": 20},
+    "pacbayes_flat": {"search_steps": 4, "draws": 20},
+    "pacbayes_mag_flat": {"search_steps": 4, "draws": 20},
     "average_flat": {"pairs": 5, "attack_steps": 1},
     "average_adaptive_sharpness": {},
     "hessian_trace": {"probes": 10},
