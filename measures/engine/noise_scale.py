@@ -49,14 +49,11 @@ def largest_scale(
             low = middle
         else:
             high = middle
-    at = crossing(seen, low, high, target)
-    return at, standard_error(seen[low]) / slope(accuracy, at)
-
-
-def crossing(seen: dict[float, Tensor], low: float, high: float, target: float) -> float:
-    """Where the mean accuracy crosses ``target`` between two neighbouring points."""
-    at_low, at_high = float(seen[low].mean()), float(seen[high].mean())
-    return low + (high - low) * (at_low - target) / (at_low - at_high)
+    above_low, above_high = (float(seen[s].mean()) - target for s in (low, high))
+    share = above_low / (above_low - above_high)
+    at = low + share * (high - low)
+    draws = seen[low] + share * (seen[high] - seen[low])
+    return at, standard_error(draws) / slope(accuracy, at)
 
 
 def slope(accuracy: Accuracy, at: float) -> float:
