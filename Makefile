@@ -3,13 +3,17 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 RUN = .venv/bin/python
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test services lint bench clean
 
 demo: .venv/demo
 	$(RUN) launch.py -m study=demo
 
 test: .venv/test
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadscope -m "not slurm and not wandb_server and not gpu"
+
+# against a real Slurm and a W&B-compatible server, which the tests start themselves; see .ci/run
+services: .venv/test
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "slurm or wandb_server"
 
 lint: .venv/lint
 	.venv/bin/ruff check .

@@ -70,11 +70,7 @@ def compare(
             target=target,
         )
     console.print(result.frame.round(3).to_string(), markup=False)
-    console.print(
-        f"tau between the measures' tau on {study_a} and on {study_b}: {result.tau:.2f} "
-        f"[{result.low:.2f}, {result.high:.2f}]: carrying over {result.verdict}",
-        markup=False,
-    )
+    console.print(result.sentence, markup=False)
 
 
 @app.command()
