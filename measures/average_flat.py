@@ -14,9 +14,9 @@ def average_flat(
     context: Context,
     *,
     radius: float = 0.5,
-    pairs: int = 5,
+    pairs: int = 10,
     examples: int = 128,
-    attack_steps: int = 20,
+    attack_steps: int = 10,
 ) -> Estimate:
     """E_ν max_δ L(x+δ; w+ν) - max_δ L(x+δ; w), ν uniform on spheres ‖ν_l‖ = ξ‖w_l‖ per layer.
     Stutz, Hein & Schiele, ICCV 2021; linear regression loss: ½ξ²‖w‖²E‖x‖²/d.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from measures.engine.context import Context, On, trainable
 from measures.engine.measure import Estimate, Undefined
@@ -15,11 +15,12 @@ from measures.engine.weight_noise import FlatWeights
 
 ACCURACY_DROP = 0.1
 LARGEST_SCALE = 2.0
+KEPT_NUMBERS = 2**28  # 1 GiB
 MAGNITUDE_EPS = 1e-3  # keeps the noise on weights near zero from vanishing
 
 
 def pacbayes_flat(
-    context: Context, *, on: On, draws: int = 10, examples: int = 256, search_steps: int = 8
+    context: Context, *, on: On, draws: int = 30, examples: int = 256, search_steps: int = 8
 ) -> Estimate:
     """1/σ², σ the largest std of weight noise at which mean accuracy falls by at most 0.1.
     Dziugaite et al., NeurIPS 2020, eq. 53; linear, two rows: error Φ(-m/(σ√2‖x‖)).
@@ -32,7 +33,7 @@ def pacbayes_flat(
 
 
 def pacbayes_mag_flat(
-    context: Context, *, on: On, draws: int = 10, examples: int = 256, search_steps: int = 8
+    context: Context, *, on: On, draws: int = 30, examples: int = 256, search_steps: int = 8
 ) -> Estimate:
     """1/σ'², where each weight's noise has std √(σ'²w² + ε²), ε = 0.001.
     Dziugaite et al., NeurIPS 2020, eq. 61. Nearly unchanged by rescaling ReLU layers.
@@ -44,7 +45,7 @@ def pacbayes_bound(
     context: Context,
     *,
     from_init: bool,
-    draws: int = 10,
+    draws: int = 30,
     examples: int = 256,
     search_steps: int = 8,
 ) -> Estimate:
@@ -63,7 +64,7 @@ def pacbayes_mag_bound(
     context: Context,
     *,
     from_init: bool,
-    draws: int = 10,
+    draws: int = 30,
     examples: int = 256,
     search_steps: int = 8,
 ) -> Estimate:
@@ -100,25 +101,38 @@ def search(
     data = context.on(on)
     images, labels = data.images[:examples], data.labels[:examples]
     weights = FlatWeights(context.folded.model, trainable(context.folded.model))
-    noises = [weights.noise(context.generator("pacbayes noise", draw)) for draw in range(draws)]
+    noises = Noises(context, weights, draws)
 
     def accuracies(scale: float) -> Tensor:
         std: Tensor | float = scale
         if by_magnitude:
             std = (scale**2 * weights.vector**2 + MAGNITUDE_EPS**2).sqrt()
-        return torch.stack(
-            [
-                (context.logits(weights.moved(std * noise), images).argmax(dim=1) == labels)
-                .double()
-                .mean()
-                for noise in noises
-            ]
-        )
+        return torch.stack([accuracy(weights.moved(std * noises[d])) for d in range(draws)])
+
+    def accuracy(model: nn.Module) -> Tensor:
+        return (context.logits(model, images).argmax(dim=1) == labels).double().mean()
 
     clean = float((data.logits[:examples].argmax(dim=1) == labels).double().mean())
     return largest_scale(
         accuracies, clean, drop=ACCURACY_DROP, largest=LARGEST_SCALE, steps=search_steps
     )
+
+
+class Noises:
+    """The draws of weight noise: kept where there is room, else drawn again at each use."""
+
+    def __init__(self, context: Context, weights: FlatWeights, draws: int) -> None:
+        self.context = context
+        self.weights = weights
+        self.kept: list[Tensor] = []
+        if draws * len(weights) <= KEPT_NUMBERS:
+            self.kept = [self._draw(draw) for draw in range(draws)]
+
+    def __getitem__(self, draw: int) -> Tensor:
+        return self.kept[draw] if self.kept else self._draw(draw)
+
+    def _draw(self, draw: int) -> Tensor:
+        return self.weights.noise(self.context.generator("pacbayes noise", draw))
 
 
 def displacement(context: Context, from_init: bool) -> Tensor:

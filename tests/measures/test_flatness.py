@@ -178,7 +178,7 @@ def test_pacbayes_of_a_linear_model(linear: Build, context: MakeContext) -> None
     margin = float(measured.clean.margins[0])
     sigma = margin / (-norm.ppf(0.1) * math.sqrt(2) * float(x[0].norm()))
     assert sigma < 2
-    found = pacbayes_flat(measured, on="clean", draws=600)
+    found = pacbayes_flat(measured, on="clean", draws=500)
     assert abs(found.value - 1 / sigma**2) < 3 * found.se
     assert found.se < 0.15 / sigma**2
 
@@ -191,7 +191,7 @@ def test_pacbayes_magnitude_noise(linear: Build, context: MakeContext) -> None:
     measured = context(model, x=x, y=torch.zeros(40, dtype=torch.int64), threat=NO_ATTACK)
     scale = math.sqrt(2 * float((a**2 * x[0] ** 2).sum()))
     sigma = float(measured.clean.margins[0]) / (-norm.ppf(0.1) * scale)
-    found = pacbayes_mag_flat(measured, on="clean", draws=600)
+    found = pacbayes_mag_flat(measured, on="clean", draws=500)
     assert abs(found.value - 1 / sigma**2) < 3 * found.se
     assert found.se < 0.15 / sigma**2
 
@@ -238,9 +238,9 @@ def test_hessian_trace_and_top_eigenvalue(
     measured, _, _, hessian = quadratic
     trace = hessian_trace(measured, on="clean", probes=400)
     assert abs(trace.value - float(hessian.trace())) < 4 * trace.se
-    # The variance of one probe is 2(‖H‖_F² - Σ H_ii²) for random signs.
+    # One probe of random signs has variance 2(‖H‖_F² - Σ H_ii²); the subspace takes most of it.
     variance = 2 * float(hessian.pow(2).sum() - hessian.diag().pow(2).sum())
-    assert trace.se == pytest.approx(math.sqrt(variance / 400), rel=0.2)
+    assert 0 < trace.se < 0.5 * math.sqrt(variance / 400)
     eigenvalues = torch.linalg.eigvalsh(hessian)
     assert hessian_top(measured, on="clean") == pytest.approx(float(eigenvalues[-1]), rel=1e-3)
 
