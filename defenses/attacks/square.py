@@ -111,16 +111,17 @@ def _propose_linf(x: Tensor, best: Tensor, eps: float, share: float, draws: Tens
 
 
 def _tiles(x: Tensor, eps: float, seed: int, indices: Tensor) -> Tensor:
-    """A grid of bumps with random signs, scaled to length eps."""
+    """A grid of bumps in the middle of the image, each its own way up, of length eps together."""
     channels, height, width = x.shape[1:]
     side = max(min(height, width) // TILES, 1)
-    across, down = width // side, height // side
-    signs = _signs(uniform(seed, "square tiles", indices, (channels, down, across))).to(x.dtype)
-    turned = uniform(seed, "square turns", indices, ()) < 0.5
-    tile = _bump(side, turned, x)
-    grid = torch.einsum("ncij,nkl->ncikjl", signs, tile)
+    down, across = height // side, width // side
+    signs = _signs(uniform(seed, "square tiles", indices, (channels, down, across)))
+    turned = uniform(seed, "square turns", indices, (down, across)) < 0.5
+    tiles = _bump(side, turned.flatten(), x).view(len(x), down, across, side, side)
+    grid = torch.einsum("ncij,nijkl->ncikjl", signs.to(x.dtype), tiles)
     delta = torch.zeros_like(x)
-    delta[:, :, : down * side, : across * side] = grid.reshape(
+    top, left = (height - down * side) // 2, (width - across * side) // 2
+    delta[:, :, top : top + down * side, left : left + across * side] = grid.reshape(
         len(x), channels, down * side, across * side
     )
     return (x + eps / lengths(delta).clamp_min(TINY) * delta).clamp(0, 1)
