@@ -127,6 +127,7 @@ def _submit(
         submission.folder.rmdir()
         raise
     ids = submit(planned, slurm, target, submission)
+    queue.query(max_age_s=0)  # so that `status` does not show the queue of half a minute ago
     left = sum(len(a.lines) for a, job_id in zip(planned, ids, strict=True) if job_id is None)
     _say_submitted(planned, ids, bad_nodes)
     if left:
@@ -220,7 +221,7 @@ def _watch(plan: Plan, study: Path) -> int:
     """Print how far the study is until nothing of it is in the queue."""
     shown = ""
     while True:
-        there = queue.query(max_age_s=_WATCH_S / 2)
+        there = queue.query(max_age_s=0)
         mine = _jobs(study, there)
         counts = progress(plan.jobs, plan.store).counts()
         line = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
@@ -232,7 +233,7 @@ def _watch(plan: Plan, study: Path) -> int:
         if line != shown:
             console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False)
             shown = line
-        if there.known and not mine and there.age_s == 0:
+        if there.known and not mine:
             finished = sum(counts.get(status, 0) for status in FINAL)
             return 0 if finished == plan.models else 1
         time.sleep(_WATCH_S)

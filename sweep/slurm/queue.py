@@ -36,8 +36,11 @@ class QueuedJob:
 
     @property
     def held(self) -> bool:
-        """Whether Slurm keeps it back until somebody releases it (after a failed launch, say)."""
-        return self.waiting and "held" in self.reason.lower()
+        """Whether Slurm keeps it back after a failed launch ("launch failed requeued held").
+
+        A job that its user or an administrator holds is none of our business.
+        """
+        return self.waiting and "requeued held" in self.reason.lower()
 
 
 @dataclass(frozen=True)

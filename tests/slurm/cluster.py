@@ -58,9 +58,15 @@ class Cluster:
         return dict(line.split(maxsplit=1) for line in lines)
 
     def ended(self, array: str) -> dict[str, str]:
-        """Slurm's final word on each element of an array, from its accounting."""
-        text = self.run("sacct", "-X", "-n", "-P", "--duplicates", "-o", "JobID,State", "-j", array)
-        return dict(line.split("|", 1) for line in text.splitlines())
+        """Slurm's final word on each element of an array, from its accounting, which lags."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            text = self.run("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", array)
+            states = dict(line.split("|", 1) for line in text.splitlines())
+            if states and not {"RUNNING", "PENDING", "REQUEUED"} & set(states.values()):
+                return states
+            time.sleep(0.5)
+        raise AssertionError(f"accounting has not caught up: {states}")
 
     def hurry(self) -> None:
         """Let requeued jobs begin now: Slurm makes them wait for two minutes."""

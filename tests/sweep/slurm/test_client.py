@@ -120,3 +120,18 @@ def test_impossible_times_are_refused_with_the_limit() -> None:
         allowed.check(None, 1441, "time_min")
     with pytest.raises(ValueError, match="did you mean long"):
         allowed.check("lonng", 10, "time_min")
+
+
+def test_only_jobs_held_after_a_failed_launch_are_ours_to_release() -> None:
+    text = "".join(
+        f"{i}|{state}|0:00|5:00|gpu||{reason}|/r/studies/demo:0001.0\n"
+        for i, (state, reason) in enumerate(
+            [
+                ("PENDING", "launch failed requeued held"),
+                ("PENDING", "JobHeldUser"),
+                ("PENDING", "JobHeldAdmin"),
+                ("RUNNING", "None"),
+            ]
+        )
+    )
+    assert [job.held for job in queue.parse(text)] == [True, False, False, False]
