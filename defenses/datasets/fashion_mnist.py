@@ -28,7 +28,7 @@ CLASSES = (
 
 
 def read(spec: DatasetSpec, cache: Path) -> Source:
-    """The four idx files of the folder ``dataset.path`` (None: where Debian's package puts them)."""
+    """The four idx files of ``dataset.path`` (None: where Debian's package puts them)."""
     folder = Path(spec.path) if spec.path is not None else DEBIAN
     return Source(
         pool=_split(folder, "train"),
