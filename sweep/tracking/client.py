@@ -5,17 +5,21 @@ Used inside the recorder process and by ``sync``; never imported by a process th
 
 from __future__ import annotations
 
-import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import wandb
+from wandb.proto import wandb_internal_pb2
 
 from sweep.tracking.content import RunContent, loggable
+from sweep.tracking.offline import read_records
 from sweep.tracking.server import NO_RUN, Server
 from sweep.tracking.settings import TrackingSettings, default_entity
+
+LOG_TIMEOUT_S = 10.0
 
 
 class OpenRun:
@@ -78,7 +82,7 @@ class OpenRun:
         Raises:
             TimeoutError: the service did not take everything in time.
         """
-        links = {"link/sibling": self._sibling(), "link/slurm_job": slurm_job()}
+        links = {"link/sibling": self._sibling(), "link/slurm_job": slurm_job(summary)}
         self.run.summary.update({**summary, **{k: v for k, v in links.items() if v is not None}})
         self.run.finish(exit_code=0 if summary["status"] == "done" else 1)
         self._tidy()
@@ -99,6 +103,7 @@ class OpenRun:
         if self.online:
             shutil.rmtree(self.run_folder, ignore_errors=True)
             return
+        _wait_for_log(self.run_folder)
         for path in self.run_folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -129,13 +134,33 @@ def client_settings(settings: TrackingSettings, folder: Path, *, online: bool) -
     )
 
 
+def _wait_for_log(folder: Path) -> None:
+    """Wait until an offline run is on disk: the client says "finished" a little before it is.
+
+    Raises:
+        TimeoutError: its last record did not come.
+    """
+    deadline = time.monotonic() + LOG_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            records = read_records(folder)
+        except ValueError:
+            records = []
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+        if records and record.FromString(records[-1]).HasField("exit"):
+            return
+        time.sleep(0.01)
+    raise TimeoutError("the offline run was not written to its end")
+
+
 def remove_offline(folder: Path, model_id: str) -> None:
     """Delete a model's earlier offline folders: each new one is complete in itself."""
     for path in folder.glob(f"offline-run-*-{model_id}"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def slurm_job() -> str | None:
-    """This Slurm job as ``sacct -j`` takes it; None outside Slurm."""
-    array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+def slurm_job(summary: Mapping[str, Any]) -> str | None:
+    """The Slurm job that made a row, as ``sacct -j`` takes it; None for other rows."""
+    names = ("array_job_id", "array_task_id", "job_id")
+    array, task, job = (summary.get(f"provenance/slurm_{name}") for name in names)
+    return f"{array}_{task}" if array and task else job

@@ -47,13 +47,14 @@ def run_content(
 ) -> RunContent:
     """The run of one model. Axes win over equally named keys of ``config``."""
     checkpoint = model_id.removeprefix(f"{training_id}-")
-    identity = {"training_id": training_id, "checkpoint": checkpoint, "study": study}
+    sibling = f"{training_id}-{'best' if checkpoint == 'last' else 'last'}"
+    identity = {"training_id": training_id, "checkpoint": checkpoint, "sibling": sibling}
     return RunContent(
         model_id=model_id,
         name=display_name(model_id, axes),
         study=study,
-        sibling=f"{training_id}-{'best' if checkpoint == 'last' else 'last'}",
-        tags=tags(study, axes),
+        sibling=sibling,
+        tags=[*tags(study, axes), f"training:{training_id}"],
         config=_without_empty({**config, **axes, **identity}),
         summary=summary(row) if row is not None else {},
     )

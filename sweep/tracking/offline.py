@@ -14,6 +14,7 @@ from pathlib import Path
 _HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 _BLOCK = 32768
 _CHUNK = struct.Struct("<IHB")
+_FULL, _FIRST, _LAST = 1, 2, 4  # 3 is a middle part
 
 
 def damaged_folders(folder: Path) -> dict[str, str]:
@@ -29,13 +30,24 @@ def damaged_folders(folder: Path) -> dict[str, str]:
 
 def check_folder(path: Path) -> None:
     """Raise ``ValueError`` if the folder's one ``.wandb`` file is missing, cut short or changed."""
+    if not read_records(path):
+        raise ValueError("its log is empty")
+
+
+def read_records(path: Path) -> list[bytes]:
+    """The records in a folder's log, each a serialised ``wandb_internal.Record``.
+
+    Raises:
+        ValueError: the log is missing, cut short or changed.
+    """
     logs = list(path.glob("*.wandb"))
     if len(logs) != 1:
         raise ValueError(f"holds {len(logs)} .wandb files instead of one")
     data = logs[0].read_bytes()
     if not data.startswith(_HEADER):
         raise ValueError(f"{logs[0].name} does not begin like a W&B log")
-    position, chunks = len(_HEADER), 0
+    records: list[bytes] = []
+    position, begun = len(_HEADER), b""
     while position < len(data):
         if (room := _BLOCK - position % _BLOCK) < _CHUNK.size:
             position += room
@@ -48,7 +60,8 @@ def check_folder(path: Path) -> None:
             raise ValueError(f"{logs[0].name} is cut short at byte {position}")
         if zlib.crc32(payload, zlib.crc32(bytes([kind]))) != crc:
             raise ValueError(f"{logs[0].name} is damaged at byte {position}")
+        begun = payload if kind in (_FULL, _FIRST) else begun + payload
+        if kind in (_FULL, _LAST):
+            records.append(begun)
         position += _CHUNK.size + length
-        chunks += 1
-    if chunks == 0:
-        raise ValueError(f"{logs[0].name} is empty")
+    return records

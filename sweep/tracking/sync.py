@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.store import Store
+from sweep.tracking import bulk
 from sweep.tracking.compare import LocalRun, blanks, differences, local_runs
 from sweep.tracking.handle import RecorderHandle
 from sweep.tracking.offline import damaged_folders
@@ -24,6 +25,7 @@ from sweep.tracking.settings import TrackingSettings, wandb_folder
 ROUNDS = 3  # each with half as many runs at once: a service that refuses may be overrun
 SETTLE_S = (0.0, 1.0, 4.0)  # W&B shows with a delay what it took: pauses before looking again
 RUN_TIMEOUT_S = 120.0
+MIN_FOLDERS = 4  # for fewer it does not pay to start one more process
 
 Progress = Callable[[int, int], None]  # runs that are done with, runs in all
 
@@ -50,7 +52,7 @@ def sync(
     settings: TrackingSettings,
     *,
     only_finished: bool = False,
-    at_once: int = 8,
+    at_once: int = 5,
     progress: Progress = lambda done, total: None,
 ) -> SyncReport:
     """Make W&B show what the study's files say.
@@ -112,6 +114,7 @@ class _Reconciler:
 
     def run(self, at_once: int) -> None:
         self._report.complete += self._look()
+        self._send_folders(at_once)
         for round_ in range(ROUNDS):
             if not self._todo:
                 break
@@ -135,6 +138,20 @@ class _Reconciler:
         self._todo = [run for run in self._todo if run.model_id not in equal]
         self._progress(self._total - len(self._todo), self._total)
         return sorted(equal)
+
+    def _send_folders(self, at_once: int) -> None:
+        """First what the service has nothing of, where an offline folder holds it."""
+        new = [run.model_id for run in self._todo if self._seen(run) is None]
+        folders = bulk.intact_folders(self._folder, new)
+        if len(folders) < MIN_FOLDERS:
+            return
+        before = self._total - len(self._todo)
+
+        def progress(done: int) -> None:
+            self._progress(before + done, self._total)
+
+        bulk.upload(folders, self._folder, self._settings, at_once, progress)
+        self._report.updated += self._look()
 
     def _seen(self, run: LocalRun) -> RemoteRun | None:
         return self._remote.get(run.model_id)

@@ -97,6 +97,11 @@ class Service:
         """All runs with their histories, for comparing two moments or two servers."""
         return {i: (self.run(i), self.history(i)) for i in sorted(self.run_ids())}
 
+    def cpu_seconds(self) -> float:
+        """Processor time the server has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()

@@ -243,7 +243,7 @@ def test_damaged_offline_folders_are_named(tmp_path: Path) -> None:
         (whole[:-3], "cut short"),
         (whole[:200] + b"\x00" + whole[201:], "damaged at byte"),
         (b"<html>" + whole, "does not begin"),
-        (whole[:7], "is empty"),
+        (whole[:7], "log is empty"),
     ):
         log.write_bytes(damage)
         assert words in damaged_folders(folder)[str(log.parent)]
