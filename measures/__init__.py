@@ -24,10 +24,11 @@ from measures.engine.identity import definition_of
 from measures.engine.measure import Estimate, Measure, Result, Undefined
 from measures.engine.resolve import resolve_names
 from measures.engine.run import Job, Parameters, job_on
-from measures.registry import MEASURES, SETS
+from measures.registry import MEASURES, NOISY, SETS
 
 __all__ = [
     "MEASURES",
+    "NOISY",
     "SETS",
     "Context",
     "Estimate",

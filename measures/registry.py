@@ -388,3 +388,24 @@ SETS: dict[str, tuple[str, ...]] = {
     "cheap": CHEAP,
     "all": tuple(MEASURES),
 }
+
+# τ between two seeds under 0.9 at default sizes, over the demo's models: docs/reliability.md.
+NOISY: frozenset[str] = frozenset(
+    {
+        "boundary_reach",
+        "clever",
+        "pacbayes_flat",
+        "pacbayes_mag_flat",
+        "pacbayes_init",
+        "pacbayes_orig",
+        "pacbayes_mag_init",
+        "pacbayes_mag_orig",
+        "average_flat",
+        "worst_case_flat",
+        "hessian_trace",
+        "weight_curvature",
+        "gradient_cosine",
+        "effective_dimension",
+        "ece",
+    }
+)

@@ -39,26 +39,25 @@ def values(root: Path, study: str, names: list[str]) -> dict[str, np.ndarray]:
         data = datasets.load(spec.dataset, extra_data=False, cache=store.datasets)
         images, labels = to_float(data.train.images[:IMAGES]), data.train.labels[:IMAGES]
         initial = load_file(folder / "initial.safetensors")
-        for checkpoint in job.checkpoints:
-            model = load_model(spec, data, folder / f"{checkpoint}.safetensors", "cpu")
-            by_seed = [
-                measures.compute(
-                    model,
-                    images,
-                    labels,
-                    names=names,
-                    threat=spec.threat,
-                    initial_state=initial,
-                    train_size=len(data.train.labels),
-                    batch_size=IMAGES,
-                    seed=seed,
-                )
-                for seed in SEEDS
-            ]
-            for name in names:
-                found[name].append([result[name] for result in by_seed])
-            sys.stderr.write(".")
-            sys.stderr.flush()
+        model = load_model(spec, data, folder / "last.safetensors", "cpu")
+        by_seed = [
+            measures.compute(
+                model,
+                images,
+                labels,
+                names=names,
+                threat=spec.threat,
+                initial_state=initial,
+                train_size=len(data.train.labels),
+                batch_size=IMAGES,
+                seed=seed,
+            )
+            for seed in SEEDS
+        ]
+        for name in names:
+            found[name].append([result[name] for result in by_seed])
+        sys.stderr.write(".")
+        sys.stderr.flush()
     return {name: np.array(rows) for name, rows in found.items()}
 
 

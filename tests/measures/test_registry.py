@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import measures
-from measures import MEASURES, SETS
+from measures import MEASURES, NOISY, SETS
 from measures.catalogue import catalogue
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +61,12 @@ def test_sets() -> None:
         assert set(members) <= set(MEASURES)
         assert len(set(members)) == len(members)
     assert list(measures.resolve(["cheap", "params"])) == [*SETS["cheap"], "params"]
+
+
+def test_noisy_measures_are_those_of_the_published_table() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    marked = re.findall(r"^\| `(\w+)` \|.*\| noisy \|$", page, flags=re.MULTILINE)
+    assert set(marked) == NOISY <= set(MEASURES)
 
 
 def test_the_documentation_is_up_to_date() -> None:
