@@ -400,12 +400,11 @@ NOISY: frozenset[str] = frozenset(
         "pacbayes_orig",
         "pacbayes_mag_init",
         "pacbayes_mag_orig",
-        "average_flat",
         "worst_case_flat",
         "hessian_trace",
         "weight_curvature",
         "gradient_cosine",
-        "effective_dimension",
         "ece",
+        "effective_dimension",
     }
 )
