@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable
 
@@ -49,20 +50,24 @@ def trained(device: str) -> tuple[nn.Module, Tensor, Tensor]:
     return model.eval(), x[1300:], y[1300:]
 
 
-def seconds(call: Callable[[], Tensor], device: str, repeats: int) -> tuple[float, Tensor]:
-    """Shortest duration of ``repeats`` calls, and what the last returned.
+def compare(
+    calls: tuple[Callable[[], Tensor], Callable[[], Tensor]], device: str, repeats: int
+) -> tuple[list[float], list[Tensor]]:
+    """Median duration of each call, taken in turns, and what each returned last.
 
     On the CPU it is processor time, which other programs on the machine disturb least.
     """
     clock = time.process_time if device == "cpu" else time.perf_counter
-    durations = []
+    durations: list[list[float]] = [[], []]
+    results: list[Tensor] = [torch.empty(0), torch.empty(0)]
     for _ in range(repeats):
-        started = clock()
-        result = call()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        durations.append(clock() - started)
-    return min(durations), result
+        for side, call in enumerate(calls):
+            started = clock()
+            results[side] = call()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            durations[side].append(clock() - started)
+    return [statistics.median(d) for d in durations], results
 
 
 def main() -> None:
@@ -97,14 +102,12 @@ def main() -> None:
             lambda: theirs(x, y),
         ),
     }
-    for name, (our_call, their_call) in pairs.items():
-        repeats = 5 if name == "PGD-10" else 1
-        our_time, our_images = seconds(our_call, options.device, repeats)
-        their_time, their_images = seconds(their_call, options.device, repeats)
+    for name, calls in pairs.items():
+        repeats = 15 if name == "PGD-10" else 1
+        (our_time, their_time), images = compare(calls, options.device, repeats)
         with torch.no_grad():
             accuracies = [
-                round(100 * float((model(z).argmax(dim=1) == y).double().mean()), 2)
-                for z in (our_images, their_images)
+                round(100 * float((model(z).argmax(dim=1) == y).double().mean()), 2) for z in images
             ]
         print(
             json.dumps(
