@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,8 @@ def atomic_file(
     safe and before they become visible: it may raise to prevent that, and nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    writer = f"{os.uname().nodename}.{os.getpid()}.{threading.get_ident()}"
+    aside = path.with_name(f".{path.name}.{writer}.tmp")  # nodes of a cluster share pids
     try:
         with aside.open("wb") as file:
             yield file

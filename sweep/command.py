@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sweep import compose, dispatch, manifest, task
@@ -14,6 +17,7 @@ from sweep.plan import plan, plan_one
 from sweep.store import Store
 from sweep.worker import StopFlag
 
+SINGLE = "single"
 EXIT = {"done": 0, "running": 0, "interrupted": 130}
 
 
@@ -27,15 +31,19 @@ def check(arguments: Sequence[str]) -> None:
 def run_one(config: DictConfig) -> int:
     """Train, evaluate and measure what one composed configuration describes; print its row(s).
 
-    Also the task of other launchers of Hydra, which call it once per training of a study.
+    Also the task of other launchers of Hydra, which call it once per training of a study; the
+    study's manifest is written by then. A model trained alone belongs to the study "single".
     """
+    alone = HydraConfig.get().mode == RunMode.RUN
     with user_errors():
         plain = compose.to_plain(config)
         store = Store(compose.results_dir(plain))
         job = plan_one(plain, store)
         store.check_writable()
         task.resolve_device(job.runtime.device)
-        manifest.append(store, job.study, [job])
+        if alone:
+            job = replace(job, study=SINGLE)
+            manifest.append(store, SINGLE, [job])
         task.prepare([job], store)
     stop = StopFlag()
     stop.listen()

@@ -20,7 +20,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from defenses.datasets import DataCorrupt, DataMissing
 from measures import Result
 from sweep.estimate import relative_cost
 from sweep.plan import Plan
@@ -41,7 +40,7 @@ def user_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, DataMissing, DataCorrupt, PermissionError) as error:
+    except (ValueError, OSError) as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         message = " ".join(str(error).split())

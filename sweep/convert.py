@@ -68,6 +68,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         (inner,) = (a for a in get_args(hint) if a is not type(None))
         return _convert(inner, value, key)
     if origin is Literal:
+        if isinstance(value, bool) and str(value).lower() in get_args(hint):
+            value = str(value).lower()  # YAML reads the choice "true" as a boolean
         if value not in get_args(hint):
             raise ValueError(
                 f"{key}={value!r} is not valid; choose one of: "

@@ -16,8 +16,6 @@ from sweep.plan import Plan, Progress, progress
 from sweep.pool import Pool
 from sweep.store import FINAL, STATUSES, Status
 
-Resume = Literal["all", "failed", "missing"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class LocalOptions:

@@ -52,6 +52,7 @@ def owner() -> dict[str, Any]:
         "pid": os.getpid(),
         "process_start": _process_start(os.getpid()),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_restart": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
     }
 
 
@@ -156,6 +157,10 @@ def _now(training_dir: Path) -> float:
 
 
 def _provably_dead(who: dict[str, Any]) -> bool:
+    mine = owner()
+    if who.get("slurm_job_id") == mine["slurm_job_id"] is not None:
+        # the same job, requeued: Slurm starts it again only when its earlier self is gone
+        return bool(who.get("slurm_restart", 0) < mine["slurm_restart"])
     if who.get("host") != socket.gethostname():
         return False  # another machine: only its silence tells
     if who.get("boot") != _boot_id():

@@ -7,7 +7,9 @@ say, is a new line, and the last line of a training counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import fcntl
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +20,50 @@ from sweep.store import Store, read_manifest
 
 
 def append(store: Store, study: str, jobs: Sequence[Job]) -> list[int]:
-    """Add what is not in the manifest yet; returns each job's line number, counted from 0."""
-    path = store.study(study) / "manifest.jsonl"
-    known: dict[str, int] = {}
-    if path.exists():
-        for number, line in enumerate(read_manifest(path)):
-            known[digest(line)] = number
-    new: list[str] = []
-    numbers = []
-    for job in jobs:
-        plain = to_plain(job)
-        key = digest(plain)
-        if key not in known:
-            known[key] = len(known)
-            new.append(files.to_line(plain))
-        numbers.append(known[key])
-    if new:
-        files.append_lines(path, new)
+    """Have each job be the last line of its training; returns its line number, counted from 0."""
+    folder = store.study(study)
+    path = folder / "manifest.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "manifest.lock", "w") as lock:  # line numbers are given out one by one
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        last: dict[str, tuple[int, str]] = {}  # training -> its last line's number and digest
+        count = 0
+        for line in read_manifest(path) if path.exists() else ():
+            last[line["training_id"]] = (count, digest(line))
+            count += 1
+        new: list[str] = []
+        numbers = []
+        for job in jobs:
+            plain = to_plain(job)
+            number, key = last.get(job.training_id, (-1, ""))
+            if key != digest(plain):
+                number = count + len(new)
+                new.append(files.to_line(plain))
+                last[job.training_id] = (number, digest(plain))
+            numbers.append(number)
+        if new:
+            files.append_lines(path, new)
     return numbers
 
 
 def jobs(store: Store, study: str) -> dict[int, Job]:
-    """The tasks that count, by line number: of each training the last one."""
-    latest: dict[str, tuple[int, dict[str, Any]]] = {}
+    """The study's trainings, by the number of the last line of each.
+
+    That line says what is wanted of the training's models; which models there are is what all
+    its lines say together, so that running a part of a study again does not shrink it.
+    """
+    latest: dict[str, tuple[int, Job]] = {}
     for number, line in enumerate(store.manifest(study)):
-        latest[line["training_id"]] = (number, line)
-    return {number: Job.from_plain(line) for number, line in latest.values()}
+        job = Job.from_plain(line)
+        if job.training_id in latest:
+            before = latest[job.training_id][1]
+            checkpoints = sorted({*before.checkpoints, *job.checkpoints}, reverse=True)
+            axes: dict[str, dict[str, Any]] = {
+                c: {**before.axes.get(c, {}), **job.axes.get(c, {})} for c in checkpoints
+            }
+            job = replace(job, checkpoints=tuple(checkpoints), axes=axes)
+        latest[job.training_id] = (number, job)
+    return dict(latest.values())
 
 
 def job(path: Path, number: int) -> Job:
@@ -52,13 +72,3 @@ def job(path: Path, number: int) -> Job:
         if i == number:
             return Job.from_plain(line)
     raise ValueError(f"{path} has no line {number + 1}")
-
-
-def iterate(path: Path, numbers: Sequence[int]) -> Iterator[Job]:
-    """The tasks of several lines, in the order asked for."""
-    wanted = set(numbers)
-    found = {i: line for i, line in enumerate(read_manifest(path)) if i in wanted}
-    for number in numbers:
-        if number not in found:
-            raise ValueError(f"{path} has no line {number + 1}")
-        yield Job.from_plain(found[number])

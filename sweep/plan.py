@@ -139,7 +139,7 @@ def plan_one(config: Mapping[str, Any], store: Store) -> Job:
     known = _describer(store.datasets)(spec.dataset, spec.extra_data)
     if known.missing:
         raise ValueError(known.missing)
-    study = (config.get("study") or {}).get("name") or "single"
+    study = str((config.get("study") or {}).get("name"))
     key = digest(identity(spec, known.fingerprint))[:16]
     job = _job(study, key, spec, config, select_measures(config), known.train_size)
     chosen = config["checkpoints"] or ["best" if config["early_stopping"] else "last"]

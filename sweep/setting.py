@@ -27,17 +27,6 @@ from sweep.tracking import TrackingSettings
 
 T = TypeVar("T")
 Checkpoint = Literal["best", "last"]
-AXES = (
-    "architecture",
-    "method",
-    "steps",
-    "optimizer",
-    "batch_size",
-    "augmentation",
-    "extra_data",
-    "early_stopping",
-)
-
 # Fields added to TrainingSpec or what it contains after the first release, with the value that
 # every older training had. At that value they stay out of the hash, so that old ids hold.
 # Literal values, frozen at the field's introduction: never "today's default".
@@ -196,24 +185,30 @@ def model_axes(spec: TrainingSpec, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def identity(spec: TrainingSpec, fingerprint: str) -> dict[str, Any]:
-    """What is hashed. ``definition``s are raised by corrections that change results."""
+    """What is hashed: all that can affect the weights or what is measured on them, and no more.
+
+    ``definition``s are raised by corrections that change results. Options that the other axes
+    leave without effect are left out.
+    """
     plain = to_plain(spec)
-    plain["dataset"] = {
-        "name": spec.dataset.name,
-        "fingerprint": fingerprint,
-        "extra_labels": spec.dataset.extra_labels if spec.extra_data else None,
-    }
+    plain["dataset"] = {"name": spec.dataset.name, "fingerprint": fingerprint}
     plain["definitions"] = {
         "method": METHODS[spec.method].definition,
         "architecture": architectures.architecture(spec.architecture).definition,
         "training": training.DEFINITION,
     }
+    if spec.augmentation == "none":
+        del plain["recipe"]["crop_padding"], plain["recipe"]["horizontal_flip"]
+    if spec.steps != 1:
+        del plain["recipe"]["single_step_size"]
+    if spec.recipe.schedule != "step":
+        del plain["recipe"]["milestones"], plain["recipe"]["lr_decay"]
     for key, value in FROZEN_DEFAULTS.items():
         *parents, name = key.split(".")
-        holder = plain
+        holder: Any = plain
         for parent in parents:
-            holder = holder[parent]
-        if holder.get(name) == value:
+            holder = (holder or {}).get(parent)
+        if holder is not None and name in holder and holder[name] == value:
             del holder[name]
     return dict(plain)
 
@@ -251,6 +246,7 @@ def select_measures(config: Mapping[str, Any]) -> Measuring:
     except ValueError as error:
         raise ValueError(f"measures: {error}") from None
     for name in options.get("parameters") or {}:
-        if name not in resolved:
-            raise unknown("measure in measuring.parameters", name, resolved)
+        known = {**measures.MEASURES, **resolved}
+        if name not in known:  # of measures that are not wanted now, they are kept for later
+            raise unknown("measure in measuring.parameters", name, known)
     return to_dataclass(Measuring, {**options, "names": tuple(dict.fromkeys(wanted))}, "measuring")

@@ -6,12 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from defenses.files import atomic_file
 from sweep import manifest
 from sweep.plan import progress
 from sweep.setting import Job, model_axes
 from sweep.store import Row, Store
 
 LEADING = ("model_id", "training_id", "row_digest", "status", "reason", "num_classes")
+SAME_AS_AXIS = {"threat.eps": "eps", "threat.norm": "norm"}  # a study's key -> a row's axis
 BOOLEAN = ("extra_data", "early_stopping", "masking")
 
 
@@ -33,9 +35,8 @@ def collect(store: Store, study: str) -> pd.DataFrame:
             records.append(_record(job, checkpoint, row, status[model_id]))
     table = _typed(pd.DataFrame.from_records(records))
     path = store.study(study) / "models.parquet"
-    temporary = path.with_suffix(".tmp")
-    table.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with atomic_file(path) as file:
+        table.to_parquet(file, index=False)
     return table
 
 
@@ -51,7 +52,8 @@ def _record(job: Job, checkpoint: Any, row: Row | None, status: str) -> dict[str
         **(row.get("axes") or model_axes(job.spec, checkpoint)),
     }
     for axis, level in job.axes.get(checkpoint, {}).items():
-        record.setdefault(axis, level)  # what this study varies beyond a row's own axes
+        # what this study varies beyond a row's own axes
+        record.setdefault(SAME_AS_AXIS.get(axis, axis), level)
     for name, metric in row.get("metrics", {}).items():
         record[name] = metric["value"]
     for name, result in row.get("measures", {}).items():

@@ -11,6 +11,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +22,11 @@ from safetensors.torch import load_file
 
 from defenses import datasets, training
 from defenses.datasets import Data
+from defenses.numerics import numerics
 from defenses.spec import DatasetSpec
 from sweep import files, lease, provenance, steps, tracking
 from sweep.convert import to_plain
-from sweep.setting import Checkpoint, Job, model_axes
+from sweep.setting import Checkpoint, Job, digest, identity, model_axes
 from sweep.store import Row, Store, new_row
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,10 @@ def run(
     training is a row with a status and a reason, and the report says so.
     """
     folder = store.training(job.training_id)
-    held = lease.acquire(folder)
+    try:
+        held = lease.acquire(folder)
+    except OSError as error:  # a full or read-only disk: there is nowhere to record it
+        return Report(job.training_id, "failed", f"{type(error).__name__}: {error}")
     if held is None:
         return Report(job.training_id, "running", "somebody else is working on this training")
     with held:
@@ -87,6 +92,11 @@ def _run(
     log.info("attempt %d on %s, device %s", held.number, socket.gethostname(), device)
 
     data = load_data(job, store, device)
+    if digest(identity(job.spec, data.fingerprint))[:16] != job.training_id:
+        raise ValueError(
+            "this task was frozen with other images, or by a version of the code with other "
+            "definitions; run the study's command again to have it planned anew"
+        )
     config = to_plain(job.spec)
     files.write_json(folder / "config.json", config, before_commit=held.check)
 
@@ -124,7 +134,7 @@ def _run(
                 "status": "done",
                 "reason": None,
                 "attempt": held.number,
-                "result": to_plain(result),
+                "result": {k: v for k, v in to_plain(result).items() if k != "history"},
                 "train_seconds": _train_seconds(folder),
             }
             files.write_json(folder / "state.json", state, before_commit=held.check)
@@ -133,7 +143,8 @@ def _run(
         for checkpoint in job.checkpoints:
             if should_stop():
                 raise training.Interrupted
-            row = _finish_model(job, checkpoint, data, store, held, state, device)
+            with numerics(device):  # whatever the training's precision: fp32, repeatable
+                row = _finish_model(job, checkpoint, data, store, held, state, device)
             rows.append(row)
             if checkpoint == job.checkpoints[0]:
                 run.finish(row)
@@ -162,15 +173,14 @@ def _finish_model(
     folder = store.training(job.training_id)
     model_id = job.model_id(checkpoint)
     threat = job.spec.threat
-    row = store.read_row(model_id)
-    if row is None or row["status"] != "done":
-        row = new_row(
-            model_id=model_id,
-            training_id=job.training_id,
-            checkpoint=checkpoint,
-            num_classes=data.num_classes,
-            axes=model_axes(job.spec, checkpoint),
-        )
+    row = store.read_row(model_id) or new_row(
+        model_id=model_id,
+        training_id=job.training_id,
+        checkpoint=checkpoint,
+        num_classes=data.num_classes,
+        axes=model_axes(job.spec, checkpoint),
+    )
+    row["num_classes"] = data.num_classes  # a row of an attempt that failed did not know it
     metrics = steps.outdated(row["metrics"], steps.metric_definitions(job.evaluation, threat))
     measures = steps.outdated(
         row["measures"], steps.measure_definitions(job.measuring, threat, job.train_size)
@@ -229,16 +239,16 @@ def _record_failure(
             state = {"status": outcome, "reason": reason, "attempt": held.number}
             files.write_json(folder / "state.json", state, before_commit=held.check)
         for checkpoint in job.checkpoints:
-            row = store.read_row(job.model_id(checkpoint))
-            if row is not None and row["status"] == "done" and outcome == "failed":
-                continue  # a measure's crash takes nothing from a model that is finished
-            row = new_row(
+            row = store.read_row(job.model_id(checkpoint)) or new_row(
                 model_id=job.model_id(checkpoint),
                 training_id=job.training_id,
                 checkpoint=checkpoint,
                 num_classes=None,
                 axes=model_axes(job.spec, checkpoint),
-            ) | {"status": outcome, "reason": reason, "provenance": provenance.place()}
+            )
+            if row["status"] == "done":
+                continue  # what failed now takes nothing from a model that was finished
+            row |= {"status": outcome, "reason": reason, "provenance": provenance.place()}
             rows.append(store.write_row(row, before_commit=held.check))
             tracking.write_run(
                 job.tracking,
@@ -256,10 +266,11 @@ def _record_failure(
 
 def record_death(job: Job, store: Store, reason: str) -> None:
     """Record a task whose process died without a word: killed, or a crash below Python."""
-    held = lease.acquire(store.training(job.training_id))
-    if held is not None:
-        with held:
-            _record_failure(job, store, held, "failed", RuntimeError(reason))
+    with suppress(OSError):  # the full disk that it may have died of
+        held = lease.acquire(store.training(job.training_id))
+        if held is not None:
+            with held:
+                _record_failure(job, store, held, "failed", RuntimeError(reason))
 
 
 def resolve_device(device: str) -> torch.device:

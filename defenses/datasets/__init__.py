@@ -31,7 +31,6 @@ __all__ = [
     "DataMissing",
     "Split",
     "expected_train_size",
-    "fingerprint",
     "load",
     "to_float",
 ]
@@ -73,15 +72,15 @@ def load(
             "pseudo-labelled images, .pickle or .npz>, or dataset.extra_size=10000 to keep images "
             "of the training set aside for it"
         )
-    return replace(data, extra=data.extra if extra_data else None).to(device)
+    if not extra_data:
+        data = replace(data, extra=None)
+    return replace(data, fingerprint=_fingerprint(data)).to(device)
 
 
-def fingerprint(spec: DatasetSpec, cache: Path) -> str:
-    """Hex digest of every image and label that ``spec`` gives, extra data included.
-
-    Raises as ``load`` does.
-    """
-    return _load_whole(spec, cache).fingerprint
+def _fingerprint(data: Data) -> str:
+    splits = (data.train, data.selection, data.extra, data.test)
+    digests = [split.digest() if split is not None else "" for split in splits]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 @lru_cache(maxsize=2)
@@ -92,8 +91,6 @@ def _load_whole(spec: DatasetSpec, cache: Path) -> Data:
     extra = _extra(spec, parts, num_classes, cache)
     train = parts.base[: spec.train_size]
     selection = parts.selection[: spec.selection_size]
-    splits = (train, selection, extra, parts.test)
-    digests = [split.digest() if split is not None else "" for split in splits]
     return Data(
         name=spec.name,
         num_classes=num_classes,
@@ -102,7 +99,7 @@ def _load_whole(spec: DatasetSpec, cache: Path) -> Data:
         selection=selection,
         extra=extra,
         test=parts.test,
-        fingerprint=hashlib.sha256(" ".join(digests).encode()).hexdigest(),
+        fingerprint="",  # of what is used: see load
         normalisation=channel_statistics(train),
     )
 

@@ -147,6 +147,8 @@ def run_one(measure: Measure, context: Context, parameters: Mapping[str, Any]) -
         outcome = measure.function(context, **measure.variant, **parameters)
     except Undefined as undefined:
         return str(undefined)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise  # says something of the machine, not of the model: it must not become the result
     except Exception as error:  # noqa: BLE001  a measure that raises fails alone
         return f"{type(error).__name__}: {error}".partition("\n")[0]
     if not isinstance(outcome, Estimate):

@@ -202,6 +202,8 @@ def gradient_norm(result: Coefficients, identical: Sequence[Sequence[str]] = ())
         return _undecided(statement, "there is no other measure")
     strength = np.abs(np.stack([result.within[key] for key in conditions], axis=-1))
     lead = strength[:, own] - np.nanmax(np.nan_to_num(strength[:, rivals]), axis=1)
+    if np.isnan(lead[0]).all():
+        return _undecided(statement, "x_grad_norm is undefined in every condition")
     error = np.nanstd(lead[1:], axis=0, ddof=1)
     corrected = intervals.normal_quantile(1 - _LEVEL / len(conditions))
     outcome: Outcome = "undecided"

@@ -13,8 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # one epoch on few digits, cheap measures: what is tested is the path, not the numbers
 SMALL = (
-    "training.epochs=2",
-    "dataset.train_size=64",
+    "training.epochs=3",
+    "threat.eps=0.05",
+    "dataset.train_size=128",
     "dataset.test_size=96",
     "dataset.selection_size=32",
     "dataset.extra_size=32",

@@ -84,6 +84,20 @@ def test_a_silent_owner_elsewhere_is_replaced_and_then_fenced(tmp_path: Path) ->
     assert {"attempts", "row.json"} == set(os.listdir(tmp_path))
 
 
+def test_a_requeued_slurm_job_takes_over_from_its_earlier_self(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert lease.acquire(tmp_path) is not None
+    path = tmp_path / "attempts" / "000001.json"
+    content = json.loads(path.read_text())
+    content["owner"]["host"] = "another-node"
+    path.write_text(json.dumps(content))
+    assert lease.acquire(tmp_path) is None
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert lease.acquire(tmp_path) is not None
+
+
 def test_heartbeat_keeps_a_lease_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.05)
     held = lease.acquire(tmp_path)

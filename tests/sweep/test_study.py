@@ -91,6 +91,16 @@ def test_another_measure_is_one_more_column_and_nothing_else(results: Path, laun
     pd.testing.assert_frame_equal(before[kept], after[kept])
 
 
+def test_a_part_run_again_does_not_shrink_the_study(results: Path, launch: Launch) -> None:
+    part = ("method=at", "steps=1", "early_stopping=true", "study.name=small")
+    done = launch("-m", *part, *SMALL, f"results_dir={results}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(table(results)) == 10
+    alone = launch("method=at", "steps=1", "study.name=small", *SMALL, f"results_dir={results}")
+    assert alone.returncode == 0
+    assert len(table(results)) == 10
+
+
 def test_killed_and_run_again_equals_undisturbed(
     results: Path, tmp_path: Path, launch: Launch
 ) -> None:
@@ -137,10 +147,13 @@ def test_autoattack_and_masking_are_metrics_of_a_row(tmp_path: Path, launch: Lau
 
 
 def test_other_launchers_of_hydra_run_whole_tasks(tmp_path: Path, launch: Launch) -> None:
-    grid = ("method=standard,at", "steps=1", "early_stopping=false,true")
+    grid = ("method=at", "steps=1", "training.lr=0.1,0.05", "early_stopping=false,true")
     done = launch("-m", *grid, *SMALL, "hydra/launcher=basic", f"results_dir={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(tmp_path.glob("models/*/row.json"))) == 4
+    (study,) = (p.parent.name for p in tmp_path.glob("studies/*/models.parquet"))
+    models = pd.read_parquet(tmp_path / "studies" / study / "models.parquet")
+    assert set(models["training.lr"]) == {0.1, 0.05}
 
 
 def test_a_training_that_somebody_works_on_is_left_alone(tmp_path: Path, launch: Launch) -> None:

@@ -73,8 +73,10 @@ def _controlled(analysis: Analysis) -> list[Markup]:
     adds = frame[~frame["explained"]]
     strongest = adds.sort_values("partial", key=abs, ascending=False).index[:_NAMED].astype(str)
     tau = signed(analysis.controls.frame["tau"][control])
+    half = analysis.target == "gap"
     text = (
-        f"{control}, which is half of the {spoken(analysis.target)}, alone has τ = {tau} with it. "
+        f"{control}{', which is half of it,' if half else ''} alone has τ = {tau} with the "
+        f"{spoken(analysis.target)}. "
     )
     if adds.empty:
         return [_caution(text + "Given it, no measure adds anything that can be told from chance.")]
