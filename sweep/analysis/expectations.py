@@ -5,7 +5,7 @@ Measures from outside the repository are not in the registry; nothing is expecte
 
 from __future__ import annotations
 
-from measures import MEASURES
+from measures import MEASURES, NOISY
 
 
 def family(name: str) -> str | None:
@@ -21,3 +21,8 @@ def expected_sign(name: str) -> int | None:
 def is_control(name: str) -> bool:
     """Whether it is there to be compared with (train accuracy), not as a proposed property."""
     return family(name) == "control"
+
+
+def is_noisy(name: str) -> bool:
+    """Whether two seeds of the measure ranked the same models at tau under 0.9."""
+    return name in NOISY

@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from sweep.analysis.expectations import is_noisy
 from sweep.analysis.wording import signed
 
 _WIDE = 10_000  # columns: what a table would take if it had them
@@ -53,6 +54,8 @@ class CoefficientTable:
             taken = next((k for k in counts if fits(self._part(remaining[:k], with_tau))), least)
             yield self._part(remaining[:taken], with_tau)
             remaining, with_tau = remaining[taken:], False
+        if any(is_noisy(str(name)) for name in self.frame.index):
+            yield Text("≈ noisy: two seeds of the measure rank models at τ under 0.9", style="dim")
         if self.left_out:
             yield Text(f"{self.left_out} further measures in the report", style="dim")
 
@@ -73,5 +76,6 @@ class CoefficientTable:
             )
             psi = (signed(row[f"psi_{axis}"]) for axis in axes)
             cells = (*(tau if with_tau else ()), *psi)
-            table.add_row(Text(str(name)), *cells, style="bold" if clear else "")
+            label = f"{name} ≈" if is_noisy(str(name)) else str(name)
+            table.add_row(Text(label), *cells, style="bold" if clear else "")
         return table

@@ -81,7 +81,8 @@ def _page(analysis: Analysis) -> str:
             "Coefficients",
             f"Kendall's τ of each measure with the {spoken(analysis.target)}. A filled dot: the "
             "95 % interval, a bootstrap over trainings, excludes 0. Ψ compares only models that "
-            "differ in a single axis. Click a heading to sort.",
+            "differ in a single axis. ≈: noisy, two seeds of the measure disagree. Click a heading "
+            "to sort.",
             _coefficients(analysis),
         ),
         (

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from sweep.analysis.expectations import is_noisy
 from sweep.analysis.report.markup import Markup, data_table, join, tag
 from sweep.analysis.study import Analysis
 from sweep.analysis.wording import compact, interval, signed
@@ -21,7 +22,7 @@ def forest(frame: pd.DataFrame) -> Markup:
     for name, row in frame.iterrows():
         rows.append(
             (
-                tag("b", str(name)),
+                _name(str(name)),
                 _mark(row["tau"], row["tau_low"], row["tau_high"]),
                 signed(row["tau"]),
                 interval(row["tau_low"], row["tau_high"]),
@@ -40,6 +41,14 @@ def forest(frame: pd.DataFrame) -> Markup:
             ]
         )
     return data_table(headings, rows, sort_keys=keys, filter_label="Filter measures")
+
+
+def _name(measure: str) -> Markup:
+    """A measure, marked where two seeds rank the same models differently."""
+    if not is_noisy(measure):
+        return tag("b", measure)
+    note = "noisy: τ between two seeds of this measure is under 0.9, see docs/reliability.md"
+    return join([tag("b", measure), tag("abbr", " ≈", title=note)])
 
 
 def heat_map(frame: pd.DataFrame, analysis: Analysis) -> Markup:
