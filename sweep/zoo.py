@@ -1,6 +1,6 @@
 """RobustBench's model zoo: fetched once, on purpose, where there is a network; then read offline.
 
-The package ``robustbench`` (an optional extra) knows the networks and where their weights are.
+The package ``robustbench`` (installed separately) knows the networks and where their weights are.
 ``prepare`` fetches them on the login node into RobustBench's own layout,
 ``<folder>/<dataset>/<threat>/<name>.pt``, so that files which are there already are used as they
 are. Each file's SHA-256 is kept beside it: RobustBench publishes none, so it is that of the first
@@ -27,7 +27,7 @@ from sweep.external import read_weights
 Dataset = Literal["cifar10", "cifar100", "imagenet"]
 DATASETS: tuple[Dataset, ...] = ("cifar10", "cifar100", "imagenet")
 THREATS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
-INSTALL = "RobustBench is not installed here; pip install 'robustness-sweep[robustbench]'"
+INSTALL = "the package robustbench is not installed here; install it with pip first"
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def load(model: ZooModel, folder: Path) -> nn.Module:
     for path in files(model, folder):
         require(
             path.is_file(),
-            f"{path} is missing; on a machine with a network run: "
-            f"python -m sweep prepare --robustbench {model.label}",
+            f"{path} is missing; sweep.zoo.prepare(...) fetches {model.label} on a machine with "
+            "a network",
         )
         recorded = _checksum_file(path)
         require(

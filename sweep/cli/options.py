@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from sweep.store import Store
+    from sweep.tracking import TrackingSettings
 
 Overrides = Annotated[
     list[str], typer.Argument(help="as for launch.py, e.g. study=paper batch_size=64,128")
@@ -31,3 +32,10 @@ def open_store(results_dir: Path | None) -> Store:
     from sweep.store import Store as Opened
 
     return Opened(compose.results_dir({"results_dir": str(results_dir) if results_dir else None}))
+
+
+def tracking_of(store: Store, study: str) -> TrackingSettings:
+    """The tracking settings that the study was submitted with last."""
+    from sweep import manifest
+
+    return list(manifest.jobs(store, study).values())[-1].tracking

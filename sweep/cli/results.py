@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sweep.cli.options import Results, Study, open_store
+from sweep.cli.options import Results, Study, open_store, tracking_of
 from sweep.console import console, errors, user_errors
-
-if TYPE_CHECKING:
-    from sweep.store import Store
-    from sweep.tracking import TrackingSettings
 
 app = typer.Typer()
 
@@ -95,7 +91,7 @@ def sync(
             done = synchronise(
                 store,
                 study,
-                _tracking(store, study),
+                tracking_of(store, study),
                 only_finished=only == "finished",
                 at_once=at_once,
                 progress=progress,
@@ -131,14 +127,7 @@ def dashboard(
         from sweep.tracking.analysis_run import publish_analysis
         from sweep.tracking.dashboard import dashboard as make_views
 
-        settings = _tracking(store, study)
+        settings = tracking_of(store, study)
         for view in make_views(store, study, settings, collect(store, study)):
             console.print(f"{view.title} ({view.runs} runs): {view.url}", markup=False)
         publish_analysis(store, study, settings)
-
-
-def _tracking(store: Store, study: str) -> TrackingSettings:
-    """The tracking settings that the study was submitted with last."""
-    from sweep import manifest
-
-    return list(manifest.jobs(store, study).values())[-1].tracking

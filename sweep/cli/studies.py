@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import Conditions, Json, Overrides, Results, Study, Tail, open_store
+from sweep.cli.options import (
+    Conditions,
+    Json,
+    Overrides,
+    Results,
+    Study,
+    Tail,
+    open_store,
+    tracking_of,
+)
 from sweep.console import console, user_errors
 
 app = typer.Typer()
@@ -106,6 +115,9 @@ def retry(study: Study, conditions: Conditions = None, results_dir: Results = No
 def gc(
     study: Study,
     delete: Annotated[bool, typer.Option("--delete", help="without it, only show")] = False,
+    wandb: Annotated[
+        bool, typer.Option("--wandb", help="also offline folders of runs that W&B holds completely")
+    ] = False,
     results_dir: Results = None,
 ) -> None:
     """Show, or delete, what a study no longer needs. Never a result."""
@@ -120,6 +132,16 @@ def gc(
             remove(found)
     verb = "freed" if delete else "to be freed with --delete"
     console.print(f"{len(found)} things, {size / 1e6:.1f} MB {verb}")
+    if wandb:
+        from sweep.tracking.cleanup import remove_synced
+
+        with user_errors():
+            store = open_store(results_dir)
+            synced = remove_synced(store, study, tracking_of(store, study), dry_run=not delete)
+        console.print(
+            f"{len(synced.removed)} offline W&B folders, {synced.freed_bytes / 1e6:.1f} MB {verb}; "
+            f"{len(synced.kept)} models are not complete in W&B"
+        )
 
 
 @app.command()

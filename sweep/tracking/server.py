@@ -27,7 +27,7 @@ NO_RUN = -1  # in place of a last epoch: the service does not have the run
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 
-class ServiceError(Exception):
+class ServiceError(OSError):
     """The W&B service refused, or could not be reached. The message is fit for users."""
 
 
