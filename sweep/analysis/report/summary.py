@@ -75,8 +75,8 @@ def _controlled(analysis: Analysis) -> list[Markup]:
     tau = signed(analysis.controls.frame["tau"][control])
     half = analysis.target == "gap"
     text = (
-        f"{control}{', which is half of it,' if half else ''} alone has τ = {tau} with the "
-        f"{spoken(analysis.target)}. "
+        f"{control} alone has τ = {tau} with the {spoken(analysis.target)}"
+        f"{', of which it is half' if half else ''}. "
     )
     if adds.empty:
         return [_caution(text + "Given it, no measure adds anything that can be told from chance.")]
