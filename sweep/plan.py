@@ -95,6 +95,13 @@ def plan(overrides: Sequence[str]) -> Plan:
         known = describe(spec.dataset, spec.extra_data)
         if known.missing:
             missing[known.missing] = None
+        selection, there = spec.recipe.selection, known.selection_size
+        if selection.split == "held_out" and there is not None and (selection.size or 0) > there:
+            errors.append(
+                f"training.selection.size={selection.size}, but only {there} images are held out; "
+                "lower it, or raise dataset.selection_size"
+            )
+            continue
         key = digest(identity(spec, known.fingerprint))[:16]
         checkpoint: Checkpoint = "best" if config["early_stopping"] else "last"
         axes = dict(zip(grid.axes, levels, strict=True))
@@ -262,6 +269,7 @@ class _Known:
 
     fingerprint: str
     train_size: int
+    selection_size: int | None = None
     missing: str | None = None
 
 
@@ -272,8 +280,8 @@ def _describer(cache: Path) -> Callable[[DatasetSpec, bool], _Known]:
             data = datasets.load(spec, extra_data=extra_data, cache=cache)
         except datasets.DataMissing as error:
             size = datasets.expected_train_size(spec)
-            return _Known(f"missing:{spec.name}", size, str(error))
-        return _Known(data.fingerprint, len(data.train))
+            return _Known(f"missing:{spec.name}", size, missing=str(error))
+        return _Known(data.fingerprint, len(data.train), len(data.selection))
 
     return describe
 

@@ -19,6 +19,7 @@ SMALL = (
     "dataset.test_size=96",
     "dataset.selection_size=32",
     "dataset.extra_size=32",
+    "training.selection.size=null",
     "training.min_steps_per_epoch=0",
     "evaluation.masking_images=0",
     "tracking=none",

@@ -45,7 +45,7 @@ def test_settings_share_nothing_that_could_be_changed_by_accident() -> None:
         grid = compose.grid(["threat.eps=0.1,0.2"])
         (_, first), (_, second) = grid.settings()
     assert (first["threat"]["eps"], second["threat"]["eps"]) == (0.1, 0.2)
-    assert grid.base["threat"]["eps"] == 0.2
+    assert grid.base["threat"]["eps"] == 0.15
 
 
 @pytest.mark.parametrize(
