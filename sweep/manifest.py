@@ -8,11 +8,13 @@ say, is a new line, and the last line of a training counts.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from defenses.files import write_atomically
 from sweep import files
 from sweep.convert import to_plain
 from sweep.setting import Job, digest
@@ -34,7 +36,7 @@ def append(store: Store, study: str, jobs: Sequence[Job]) -> list[int]:
         new: list[str] = []
         numbers = []
         for job in jobs:
-            plain = to_plain(job)
+            plain = to_plain(_with_frozen_measures(job, folder / "measures"))
             number, key = last.get(job.training_id, (-1, ""))
             if key != digest(plain):
                 number = count + len(new)
@@ -44,6 +46,24 @@ def append(store: Store, study: str, jobs: Sequence[Job]) -> list[int]:
         if new:
             files.append_lines(path, new)
     return numbers
+
+
+def _with_frozen_measures(job: Job, folder: Path) -> Job:
+    """The job with measures of the user's own files read from copies kept with the study.
+
+    A copy lies under the digest of its content, so later edits do not reach tasks that wait.
+    """
+    names = []
+    for name in job.measuring.names:
+        path, colon, function = name.rpartition(".py:")
+        if colon:
+            content = Path(f"{path}.py").read_bytes()
+            copy = folder / hashlib.sha256(content).hexdigest()[:12] / Path(f"{path}.py").name
+            if not copy.exists():
+                write_atomically(copy, content)
+            name = f"{copy.with_suffix('')}{colon}{function}"
+        names.append(name)
+    return replace(job, measuring=replace(job.measuring, names=tuple(names)))
 
 
 def jobs(store: Store, study: str) -> dict[int, Job]:

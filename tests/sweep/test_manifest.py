@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep import manifest
+from sweep import manifest, steps
 from sweep.plan import plan
 from sweep.store import read_manifest
 
@@ -28,3 +28,19 @@ def test_lines_and_numbers(tmp_path: Path) -> None:
     assert jobs[4].checkpoints == ("last", "best")
     assert jobs[4].measuring.names == ("params",)
     assert jobs[4].axes["last"]["method"] == "trades"
+
+
+def test_a_users_own_measure_is_frozen_with_the_study(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def twice(context):\n    return 2.0\n")
+    here = (f"results_dir={tmp_path}", "study.name=s", f"measures=[{mine}:twice]")
+    planned = plan(["method=at,trades", *here])
+    manifest.append(planned.store, "s", planned.jobs)
+    threat, size = planned.jobs[0].spec.threat, planned.jobs[0].train_size
+    wanted = steps.measure_definitions(planned.jobs[0].measuring, threat, size)
+    mine.write_text("def twice(context):\n    return 3.0\n")
+    for job in manifest.jobs(planned.store, "s").values():
+        (name,) = job.measuring.names
+        assert name.startswith(str(tmp_path / "studies" / "s" / "measures"))
+        assert "2.0" in Path(name.rpartition(":")[0]).read_text()
+        assert steps.measure_definitions(job.measuring, threat, size) == wanted
