@@ -3,17 +3,21 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 RUN = .venv/bin/python
 
-.PHONY: demo test services lint bench clean
+.PHONY: demo test services chaos lint bench clean
 
 demo: .venv/demo
 	$(RUN) launch.py -m study=demo
 
 test: .venv/test
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadscope -m "not slurm and not wandb_server and not gpu"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadscope -m "not slurm and not wandb_server and not gpu and not zoo"
 
 # against a real Slurm and a W&B-compatible server, which the tests start themselves; see .ci/run
 services: .venv/test
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "slurm or wandb_server"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "(slurm or wandb_server) and not chaos"
+
+# everything that can go wrong on a cluster, in one run; long
+chaos: .venv/test
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m chaos
 
 lint: .venv/lint
 	.venv/bin/ruff check .

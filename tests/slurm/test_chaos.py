@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from tests.slurm.cluster import Cluster
 from tests.slurm.study import ON_SLURM, Study, kill, parent, resume
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.chaos]
 AXES = ("method=standard,at", "seed=0,1,2,3", "early_stopping=false,true")
 LINES = range(8)
 REQUEUED, OUT_OF_TIME, CANCELLED, WORKER_KILLED, TASK_KILLED, NODE_LOST, RAISING, UNDISTURBED = (

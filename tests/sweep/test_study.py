@@ -240,4 +240,4 @@ def test_the_command_line_of_sweep(results: Path, sweep: Launch, tmp_path: Path)
     assert "10" in status.stdout
     unknown = sweep("status", "smal", "--results-dir", str(results))
     assert unknown.returncode == 2
-    assert "studies there: small" in unknown.stderr
+    assert "studies there: single, small" in unknown.stderr

@@ -153,6 +153,7 @@ def test_no_network(package, tmp_path):
         zoo.prepare(ZooModel("One"), tmp_path)
 
 
+@pytest.mark.zoo
 def test_the_package_itself(tmp_path):
     """With RobustBench installed: its own network, in its own layout, gives its own logits."""
     pytest.importorskip("robustbench.model_zoo.architectures.resnet", exc_type=ImportError)
