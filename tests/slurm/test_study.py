@@ -139,6 +139,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.chaos
 def test_a_full_disk_is_waited_out(cluster: Cluster, small_disk: Path, tmp_path: Path) -> None:
     axes = ("method=at", "seed=0,1", "early_stopping=false,true")
     undisturbed = Study(tmp_path / "results", "small", axes)
