@@ -14,20 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sweep.axes import AXES
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-AXES = (
-    "architecture",
-    "method",
-    "steps",
-    "optimizer",
-    "batch_size",
-    "augmentation",
-    "extra_data",
-    "early_stopping",
-)
 OPTIONS = ("dataset", "seed", "norm", "eps")  # further axes that every row has
 MEASURE = "measure/"
 TARGETS = ("gap", "pgd_test", "clean_gap", "aa_gap")

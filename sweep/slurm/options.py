@@ -8,19 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from defenses.spec import require
+from sweep.axes import AXES
 from sweep.convert import to_dataclass, to_plain, unknown
 
-RESOURCE_AXES = (
-    "architecture",
-    "method",
-    "steps",
-    "optimizer",
-    "batch_size",
-    "augmentation",
-    "extra_data",
-    "dataset",
-    "seed",
-)
+# both checkpoints of a training come from one job, so early_stopping asks for nothing
+RESOURCE_AXES = (*(axis for axis in AXES if axis != "early_stopping"), "dataset", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)

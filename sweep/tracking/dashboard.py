@@ -13,15 +13,12 @@ import pandas as pd
 from wandb_workspaces import expr, workspaces
 from wandb_workspaces.reports.v2 import interface as panels
 
+from sweep.axes import AXES
 from sweep.store import Store
 from sweep.tracking.server import Server
 from sweep.tracking.settings import TrackingSettings, as_client, base_url, wandb_folder
 from sweep.tracking.slices import FAILED, Slice, slices
 
-AXES = (
-    "architecture", "method", "steps", "optimizer", "batch_size", "augmentation", "extra_data",
-    "early_stopping",
-)  # fmt: skip
 CURVES = ("pgd_selection", "clean_selection", "loss")
 RESULTS = ("clean_test", "pgd_train", "pgd_test", "gap")
 DRAWN_RUNS = 100  # lines in one panel
