@@ -15,6 +15,7 @@ from typing import Any, get_args
 from defenses import datasets
 from defenses.spec import DatasetSpec, Threat, TrainingSpec, require_choice
 from sweep import compose, steps
+from sweep.balance import FREE_AXES, balanced
 from sweep.convert import to_dataclass
 from sweep.setting import (
     Checkpoint,
@@ -121,6 +122,7 @@ def plan(overrides: Sequence[str]) -> Plan:
             f" ({len(errors)} of {len(settings)} settings are invalid)" if len(errors) > 1 else ""
         )
         raise ValueError(errors[0] + more)
+    trainings = _sampled(trainings, (grid.base.get("study") or {}).get("sample"))
     return Plan(
         study=study,
         axes=grid.axes,
@@ -252,6 +254,20 @@ def _with_checkpoint(job: Job, checkpoint: Checkpoint, axes: dict[str, Any]) -> 
     # always last before best: the order in which a task treats them must not depend on the grid
     checkpoints = sorted({*job.checkpoints, checkpoint}, reverse=True)
     return replace(job, checkpoints=tuple(checkpoints), axes={**job.axes, checkpoint: axes})
+
+
+def _sampled(trainings: dict[str, Job], count: int | None) -> dict[str, Job]:
+    """The trainings of ``study.sample`` balanced settings, with every seed that the study has."""
+    if count is None:
+        return trainings
+    settings: dict[tuple[Any, ...], list[str]] = {}
+    for key, job in trainings.items():
+        axes = job.axes[job.checkpoints[0]]
+        levels = tuple(repr(v) for k, v in axes.items() if k not in FREE_AXES)
+        settings.setdefault(levels, []).append(key)
+    chosen = balanced(list(settings), count)
+    kept = {key for index in chosen for key in list(settings.values())[index]}
+    return {key: job for key, job in trainings.items() if key in kept}
 
 
 def _study_name(grid: compose.Grid) -> str:

@@ -51,9 +51,11 @@ def _resnet(blocks: tuple[int, ...], widths: tuple[int, ...], stem_stride: int =
     return Architecture(make, start_uniform)
 
 
-def _wrn(depth: int, widen: int) -> Architecture:
+def _wrn(depth: int, widen: int, stem_stride: int = 1) -> Architecture:
     def make(num_classes: int, in_channels: int) -> nn.Module:
-        return WideResNet(depth, widen, num_classes=num_classes, in_channels=in_channels)
+        return WideResNet(
+            depth, widen, num_classes=num_classes, in_channels=in_channels, stem_stride=stem_stride
+        )
 
     return Architecture(make, start_normal)
 
@@ -62,6 +64,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnet18": _resnet((2, 2, 2, 2), (64, 128, 256, 512)),
     "resnet_small": _resnet((1, 1), (16, 32), stem_stride=2),  # for images of 8x8
     "resnet_medium": _resnet((1, 1, 1), (16, 32, 64), stem_stride=2),  # for images of 28x28
+    "wrn10_small": _wrn(10, 1, stem_stride=2),
+    "wrn16_small": _wrn(16, 1, stem_stride=2),
     "wrn10_1": _wrn(10, 1),
     "wrn10_2": _wrn(10, 2),
     "wrn28_10": _wrn(28, 10),

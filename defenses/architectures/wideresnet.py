@@ -37,17 +37,20 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """WRN-``depth``-``widen``: three stages of (depth - 4) / 6 blocks, 16, 32, 64 x widen channels.
 
-    ``ValueError`` unless depth is 6 n + 4 with n >= 1 and widen at least 1.
+    ``stem_stride`` 2 quarters the cost for larger images. ``ValueError`` unless depth is 6 n + 4
+    with n >= 1 and widen at least 1.
     """
 
-    def __init__(self, depth: int, widen: int, *, num_classes: int, in_channels: int) -> None:
+    def __init__(
+        self, depth: int, widen: int, *, num_classes: int, in_channels: int, stem_stride: int = 1
+    ) -> None:
         super().__init__()
         require(
             depth >= 10 and depth % 6 == 4 and widen >= 1,
             f"wrn{depth}_{widen}: the depth must be 10, 16, 22, 28, ... and the width at least 1",
         )
         count = (depth - 4) // 6
-        self.conv1 = conv3x3(in_channels, 16)
+        self.conv1 = conv3x3(in_channels, 16, stem_stride)
         stages = []
         channels = 16
         for width, stride in ((16 * widen, 1), (32 * widen, 2), (64 * widen, 2)):
