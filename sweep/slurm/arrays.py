@@ -1,8 +1,8 @@
 """From what is to be run to Slurm arrays that the cluster accepts. Pure: no command is run here.
 
 A task is one line of the study's manifest. Tasks that ask for the same resources share arrays;
-one element of an array runs one task, or several: side by side (packing), and one after another
-where the cluster allows fewer jobs in the queue than there are tasks.
+one element of an array runs one task, or several: side by side (``pack``), and one after another
+(``chain``), more of them where the cluster allows fewer jobs in the queue than that takes.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ def _groups(
     for (key, measures_only), members in groups.items():
         members.sort(key=lambda t: t.cost, reverse=True)
         lines = tuple(t.line for t in members)
-        size = 1 if canary else options.measure_pack if measures_only else options.pack
+        size = options.measure_pack if measures_only else options.pack * options.chain
+        size = 1 if canary else size
         processes = 1 if canary else options.pack
         found.append((Array(resources[key], (lines,), processes, canary=canary), size))
     return found

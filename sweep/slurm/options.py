@@ -59,7 +59,8 @@ class SlurmOptions(Resources):
 
     ``per``: axis -> level -> resources that differ for the trainings at that level.
     ``parallelism``: jobs that run at the same time, over all arrays; None: no limit.
-    ``pack``: trainings side by side in one job. ``measure_pack``: trainings whose models one job
+    ``pack``: trainings side by side in one job. ``chain``: trainings one after another in each of
+    these places, by a process that stays. ``measure_pack``: trainings whose models one job
     measures, ``pack`` at a time.
     """
 
@@ -67,6 +68,7 @@ class SlurmOptions(Resources):
     per: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     parallelism: int | None = None
     pack: int = 1
+    chain: int = 1
     measure_pack: int = 100
     setup: tuple[str, ...] = ()
     srun: bool = True
@@ -80,7 +82,7 @@ class SlurmOptions(Resources):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("pack", "measure_pack", "halt_after", "exclude_after"):
+        for name in ("pack", "chain", "measure_pack", "halt_after", "exclude_after"):
             require(
                 getattr(self, name) >= 1,
                 f"hydra.launcher.{name}={getattr(self, name)} must be at least 1",

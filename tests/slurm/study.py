@@ -90,6 +90,11 @@ class Study:
     def training(self, line: int) -> Path:
         return self.store.training(self.jobs()[line].training_id)
 
+    def attempts(self, line: int) -> list[dict[str, Any]]:
+        """What each process that worked on a line wrote down of itself, in order."""
+        folder = self.training(line) / "attempts"
+        return [json.loads(path.read_text()) for path in sorted(folder.glob("0*.json"))]
+
     def suspend_workers(self, lines: Sequence[int], *, seconds: float) -> dict[int, int]:
         """Stop the worker of each line as soon as it has saved something: process ids by line.
 

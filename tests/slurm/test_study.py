@@ -54,6 +54,17 @@ def test_more_trainings_than_jobs_allowed_side_by_side(
     assert status.slurm.running == status.slurm.waiting == 0
 
 
+def test_chained_trainings_share_a_process(cluster: Cluster, study: Study) -> None:
+    printed = study.launch(*ON_SLURM, "hydra.launcher.chain=2")
+    assert "2 jobs for 4 tasks" in printed
+    cluster.drain(seconds=120)
+    assert [row["status"] for row in study.rows().values()] == ["done"] * 8
+    there = {line: study.attempts(line) for line in range(4)}
+    assert all(len(attempts) == 1 for attempts in there.values())
+    processes = [attempts[0]["owner"]["pid"] for attempts in there.values()]
+    assert sorted(processes.count(pid) for pid in {*processes}) == [2, 2]
+
+
 def test_two_submissions_at_the_same_moment_share_the_work(cluster: Cluster, study: Study) -> None:
     printed: list[str] = []
     held = (*ON_SLURM, "+hydra.launcher.sbatch.hold=true")

@@ -34,6 +34,7 @@ def options(**changes: Any) -> SlurmOptions:
     max_submit=st.none() | st.integers(1, 100),
     queued=st.integers(0, 50),
     pack=st.integers(1, 5),
+    chain=st.integers(1, 5),
     parallelism=st.none() | st.integers(1, 20),
     canary_min=st.integers(0, 1),
 )
@@ -44,12 +45,14 @@ def test_every_task_once_and_all_limits_kept(
     max_submit: int | None,
     queued: int,
     pack: int,
+    chain: int,
     parallelism: int | None,
     canary_min: int,
 ) -> None:
     todo = tasks(count, method=["at", "trades", "mart"], architecture=["a", "b"])
     slurm = options(
         pack=pack,
+        chain=chain,
         parallelism=parallelism,
         canary_min=canary_min,
         per={"architecture": {"b": {"time_min": 2000}}},
@@ -65,6 +68,8 @@ def test_every_task_once_and_all_limits_kept(
     assert sorted(lines) == list(range(count))
     assert all(1 <= len(a.elements) <= max_array_size for a in planned)
     assert all(element for a in planned for element in a.elements)
+    if max_submit is None:
+        assert all(len(e) <= pack * chain for a in planned for e in a.elements)
     if max_submit is not None:
         assert sum(len(a.elements) for a in planned) <= max_submit - queued
     for array in planned:
@@ -108,8 +113,11 @@ def test_packing_runs_side_by_side_and_chaining_one_after_another() -> None:
     (packed,) = plan_arrays(tasks(12), options(pack=4), NO_LIMITS)
     assert ([len(e) for e in packed.elements], packed.processes) == ([4, 4, 4], 4)
     limits = Limits(max_array_size=1001, max_submit=1, partitions={})
-    (chained,) = plan_arrays(tasks(12), options(pack=4), limits)
-    assert ([len(e) for e in chained.elements], chained.processes) == ([12], 4)
+    (forced,) = plan_arrays(tasks(12), options(pack=4), limits)
+    assert ([len(e) for e in forced.elements], forced.processes) == ([12], 4)
+    (chained,) = plan_arrays(tasks(13), options(pack=2, chain=3), NO_LIMITS)
+    assert ([len(e) for e in chained.elements], chained.processes) == ([5, 4, 4], 2)
+    assert chained.elements[0] == (12, 9, 6, 3, 0), "long and short ones in each job"
 
 
 def test_measuring_tasks_share_a_process_and_never_a_job_with_trainings() -> None:
