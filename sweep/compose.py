@@ -132,14 +132,17 @@ def grid(overrides: Sequence[str]) -> Grid:
     """The grid that a study and command-line overrides describe.
 
     An override with several values is an axis (or replaces the levels of the study's axis); one
-    with a single value fixes it.
+    with a single value fixes it. Where a key is given twice, the last word counts, as in Hydra.
 
     Raises:
         ValueError: see ``compose_plain``; also an axis without levels.
     """
     parsed = parse(overrides)
+    last = {_key(o): o for o in parsed}
     swept = {
-        _key(o): [_plain(v) for v in o.sweep_iterator()] for o in parsed if o.is_sweep_override()
+        key: [_plain(v) for v in o.sweep_iterator()]
+        for key, o in last.items()
+        if o.is_sweep_override()
     }
     fixed = [o for o in parsed if not o.is_sweep_override() and not _key(o).startswith("hydra")]
     base = compose_plain([_line(o) for o in fixed])

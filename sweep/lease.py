@@ -158,9 +158,9 @@ def _now(training_dir: Path) -> float:
 
 def _provably_dead(who: dict[str, Any]) -> bool:
     mine = owner()
-    if who.get("slurm_job_id") == mine["slurm_job_id"] is not None:
-        # the same job, requeued: Slurm starts it again only when its earlier self is gone
-        return bool(who.get("slurm_restart", 0) < mine["slurm_restart"])
+    same_job = who.get("slurm_job_id") == mine["slurm_job_id"] is not None
+    if same_job and who.get("slurm_restart", 0) < mine["slurm_restart"]:
+        return True  # requeued: Slurm starts it again only when its earlier self is gone
     if who.get("host") != socket.gethostname():
         return False  # another machine: only its silence tells
     if who.get("boot") != _boot_id():

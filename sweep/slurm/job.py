@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +24,7 @@ from sweep.pool import Event, Pool
 from sweep.slurm import client
 from sweep.slurm.infrastructure import Fault, Strikes, accelerator_problem, classify
 from sweep.slurm.records import Submission
-from sweep.store import Store, read_manifest
+from sweep.store import FINAL, Store, read_manifest
 
 MAX_STRIKES = 10  # requeues of one job after infrastructure failures; each waits longer
 MAX_WITHOUT_PROGRESS = 3  # requeues in a row that saved nothing
@@ -69,7 +70,16 @@ class RunLines:
             if problem:
                 self._requeue_after_fault("node", problem)
         saved = self._progress(jobs)
-        ends = self._run(lines, jobs)
+        before = {
+            n: end
+            for n, end in submission.ended(job_id()).items()
+            if all(path.exists() for path in self._rows(jobs[n]))
+        }
+        # a requeued job neither repeats what has ended nor begins with what crashes each time
+        todo = [n for n in lines if before.get(n, {}).get("outcome") not in FINAL]
+        todo.sort(key=lambda n: n in before)
+        ends = {n: before[n] for n in lines if n not in todo}
+        ends |= self._run(todo, jobs, lambda ended: submission.remember(job_id(), before | ended))
         failed = {n: e for n, e in ends.items() if e["outcome"] not in ("done", "running")}
         for end in failed.values():
             fault = self._fault(end)
@@ -99,9 +109,24 @@ class RunLines:
             raise ValueError(f"{path} has no lines {sorted(missing)}")
         return found
 
-    def _run(self, lines: list[int], jobs: dict[int, Task]) -> dict[int, Event]:
-        """Run the lines, and those that crashed again, up to ``retries`` times."""
+    def _run(
+        self,
+        lines: list[int],
+        jobs: dict[int, Task],
+        remember: Callable[[dict[int, Event]], None],
+    ) -> dict[int, Event]:
+        """Run the lines, and those that crashed again, up to ``retries`` times.
+
+        ``remember`` is told after each end what has ended so far.
+        """
         ends: dict[int, Event] = {}
+
+        def on_event(event: Event) -> None:
+            if event["event"] == "end":
+                say(f"line {event['task']}: {event['outcome']} {event.get('reason') or ''}")
+                ends[event["task"]] = event
+                remember(ends)
+
         todo = lines
         for attempt in range(self.retries + 1):
             if attempt:
@@ -110,10 +135,10 @@ class RunLines:
                 self.study / "manifest.jsonl",
                 self.results,
                 min(self.processes, len(todo)),
-                _say_event,
+                on_event,
                 max(job["runtime"]["torch_threads"] for job in jobs.values()),
             )
-            ends |= {end["task"]: end for end in pool.run(todo)}
+            pool.run(todo)
             todo = [
                 line
                 for line in todo
@@ -134,11 +159,13 @@ class RunLines:
         store = Store(self.results)
         times: dict[str, int] = {}
         for job in jobs.values():
-            training = job["training_id"]
-            saved = [store.training(training) / "checkpoint.pt"]
-            saved += [store.model(f"{training}-{c}") / "row.json" for c in job["checkpoints"]]
+            saved = [store.training(job["training_id"]) / "checkpoint.pt", *self._rows(job)]
             times |= {str(p): p.stat().st_mtime_ns for p in saved if p.exists()}
         return times
+
+    def _rows(self, job: Task) -> list[Path]:
+        store = Store(self.results)
+        return [store.model(f"{job['training_id']}-{c}") / "row.json" for c in job["checkpoints"]]
 
     def _leave(self, stopped: list[int], nothing_saved: bool) -> NoReturn:
         """A signal came and everything is saved: requeue, unless Slurm is ending the job itself.
@@ -249,8 +276,3 @@ def requeue(*, exclude: list[str] | None = None, delay_min: int = 0) -> NoReturn
 def say(text: str) -> None:
     """One line in the job's own log."""
     print(f"{time.strftime('%F %T')} {text}", flush=True)  # noqa: T201 - the job's log is stdout
-
-
-def _say_event(event: Event) -> None:
-    if event["event"] == "end":
-        say(f"line {event['task']}: {event['outcome']} {event.get('reason') or ''}")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sweep import files
 from sweep.slurm.queue import Queue
+
+_GOES_ON = ("interrupted", "running")  # outcomes of a line that has not ended
 
 
 class Submission:
@@ -36,6 +39,17 @@ class Submission:
     def array_ids(self) -> list[str]:
         """Slurm's ids of the arrays that were accepted."""
         return [a["job_id"] for a in self.read()["arrays"] if a["job_id"]]
+
+    def remember(self, job_id: str, ends: Mapping[int, Mapping[str, Any]]) -> None:
+        """Keep how lines of a job ended (``outcome`` and ``reason``), should it be requeued."""
+        kept = {n: {"outcome": end["outcome"], "reason": end["reason"]} for n, end in ends.items()}
+        with suppress(OSError):  # a full disk: then the line is looked at once more
+            files.write_json(self.folder / f"{job_id}-ended.json", kept)
+
+    def ended(self, job_id: str) -> dict[int, dict[str, Any]]:
+        """What ``remember`` kept of the job's earlier starts, by line."""
+        kept = files.read_json(self.folder / f"{job_id}-ended.json") or {}
+        return {int(line): end for line, end in kept.items() if end["outcome"] not in _GOES_ON}
 
     def add_failure(self, line: int, reason: str) -> None:
         """Remember that a line of the manifest failed in this submission."""

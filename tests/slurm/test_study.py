@@ -15,7 +15,7 @@ from sweep.slurm import queue, records
 from sweep.slurm.infrastructure import Strikes
 from sweep.status import study_status
 from tests.slurm.cluster import Cluster
-from tests.slurm.study import ON_SLURM, Study, resume
+from tests.slurm.study import ON_SLURM, Study, kill, resume
 
 pytestmark = pytest.mark.slurm
 AXES = ("method=standard", "seed=0,1,2,3", "early_stopping=false,true")
@@ -54,15 +54,34 @@ def test_more_trainings_than_jobs_allowed_side_by_side(
     assert status.slurm.running == status.slurm.waiting == 0
 
 
-def test_chained_trainings_share_a_process(cluster: Cluster, study: Study) -> None:
-    printed = study.launch(*ON_SLURM, "hydra.launcher.chain=2")
-    assert "2 jobs for 4 tasks" in printed
-    cluster.drain(seconds=120)
+def test_chained_trainings_share_a_process_and_are_not_repeated_by_a_requeue(
+    cluster: Cluster, study: Study
+) -> None:
+    printed = study.launch(*ON_SLURM, "hydra.launcher.chain=4")
+    assert "1 jobs for 4 tasks; " in printed
+    assert "up to 4 tasks a job, 1 at a time" in printed
+    (job,) = cluster.jobs()
+    cluster.wait(lambda: len(study.digests()) >= 5, "two trainings to end", seconds=120)
+    ended = [n for n in range(4) if (study.training(n) / "state.json").exists()]
+    cluster.run("scontrol", "requeue", job)
+    cluster.drain(seconds=180)
     assert [row["status"] for row in study.rows().values()] == ["done"] * 8
-    there = {line: study.attempts(line) for line in range(4)}
-    assert all(len(attempts) == 1 for attempts in there.values())
-    processes = [attempts[0]["owner"]["pid"] for attempts in there.values()]
-    assert sorted(processes.count(pid) for pid in {*processes}) == [2, 2]
+    first = {study.attempts(line)[0]["owner"]["pid"] for line in ended}
+    assert len(first) == 1, "one process, with torch loaded once"
+    assert sum(len(study.attempts(line)) for line in ended[:2]) == 2
+    assert cluster.ended(job) == {job: "COMPLETED"}
+
+
+def test_a_killed_worker_is_replaced_in_its_job(cluster: Cluster, tmp_path: Path) -> None:
+    study = Study(tmp_path / "results", "small", ("method=standard", "early_stopping=false,true"))
+    study.launch(*ON_SLURM)
+    (job,) = cluster.jobs()
+    (worker,) = study.suspend_workers([0], seconds=60).values()
+    kill(worker)
+    cluster.drain(seconds=120)
+    assert [row["status"] for row in study.rows().values()] == ["done"] * 2
+    assert cluster.ended(job) == {job: "COMPLETED"}
+    assert len(study.attempts(0)) == 2
 
 
 def test_two_submissions_at_the_same_moment_share_the_work(cluster: Cluster, study: Study) -> None:

@@ -40,6 +40,14 @@ def test_an_override_fixes_or_replaces_an_axis_of_the_study() -> None:
     assert (len(fixed), len(replaced)) == (384, 768)
 
 
+def test_of_a_key_given_twice_the_last_word_counts() -> None:
+    with compose.hydra_context():
+        fixed = compose.grid(["seed=0,1", "seed=2"])
+        swept = compose.grid(["seed=2", "seed=3,4", "seed=0,1"])
+    assert (fixed.axes, fixed.base["seed"]) == ({}, 2)
+    assert swept.axes == {"seed": [0, 1]}
+
+
 def test_settings_share_nothing_that_could_be_changed_by_accident() -> None:
     with compose.hydra_context():
         grid = compose.grid(["threat.eps=0.1,0.2"])

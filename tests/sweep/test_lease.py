@@ -45,7 +45,12 @@ def test_of_many_at_the_same_moment_one_wins(tmp_path: Path) -> None:
     assert sorted(r for r in results if r is not None) == [1]
 
 
-def test_a_killed_owner_on_this_machine_is_replaced_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slurm_job", [None, "7"])
+def test_a_killed_owner_on_this_machine_is_replaced_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm_job: str | None
+) -> None:
+    if slurm_job is not None:  # both are workers of one Slurm job, in the same start of it
+        monkeypatch.setenv("SLURM_JOB_ID", slurm_job)
     code = (
         "import time, pathlib, sweep.lease as lease\n"
         f"with lease.acquire(pathlib.Path({str(tmp_path)!r})):\n"
