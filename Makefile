@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 RUN = .venv/bin/python
 
-.PHONY: demo test services chaos lint bench clean
+.PHONY: demo test services chaos rehearsal lint bench clean
 
 demo: .venv/demo
 	$(RUN) launch.py -m study=demo
@@ -18,6 +18,10 @@ services: .venv/test
 # everything that can go wrong on a cluster, in one run; long
 chaos: .venv/test
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m chaos
+
+# all 1,344 models of the grid through a real Slurm, under faults; hours, and goes on where it was
+rehearsal: .venv/test
+	$(RUN) -m tests.rehearsal
 
 lint: .venv/lint
 	.venv/bin/ruff check .

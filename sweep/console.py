@@ -71,6 +71,8 @@ def follow(
         line = bar.add_task(plan.study, total=sum(cost.values()), finished=0, all=len(selected))
 
         def on_event(event: dict[str, Any]) -> None:
+            if event["event"] == "ready":
+                return
             number = event["task"]
             if event["event"] == "epoch":
                 # the last tenth is for evaluation and measures

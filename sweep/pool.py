@@ -12,6 +12,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     task: int | None = None
     pending: bytes = b""
+    started: float = field(default_factory=time.monotonic)
 
     def give(self, task: int) -> None:
         assert self.process.stdin is not None
@@ -122,7 +124,11 @@ class Pool:
         worker.give(task)
 
     def _handle(self, event: Event, worker: _Worker, ends: list[Event]) -> None:
-        if event["event"] == "end":
+        if (
+            event["event"] == "ready"
+        ):  # it has imported torch: on a cluster's disk that can take long
+            event["seconds"] = round(time.monotonic() - worker.started, 3)
+        elif event["event"] == "end":
             worker.task = None
             ends.append(event)
         self.on_event(event)

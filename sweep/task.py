@@ -138,6 +138,7 @@ def _run(
                 "train_seconds": _train_seconds(folder),
             }
             files.write_json(folder / "state.json", state, before_commit=held.check)
+            log.info("trained in %.1f s over all attempts", state["train_seconds"])
 
         rows = []
         for checkpoint in job.checkpoints:
@@ -202,6 +203,7 @@ def _finish_model(
         held.check()
         store.write_correct(model_id, correct)
         row = store.write_row(row, before_commit=held.check)
+        log.info("evaluated %s in %.1f s", checkpoint, row["costs"]["evaluate_seconds"])
     if measures:
         values, seconds = steps.measure(
             model,
@@ -214,7 +216,10 @@ def _finish_model(
         row["measures"] |= values
         row["costs"]["measure_seconds"] = row["costs"].get("measure_seconds", {}) | seconds
     row["status"], row["reason"] = "done", None
-    return store.write_row(row, before_commit=held.check)
+    row = store.write_row(row, before_commit=held.check)
+    if measures:
+        log.info("measured %s: %d in %.1f s", checkpoint, len(values), seconds["all"])
+    return row
 
 
 def _record_failure(

@@ -93,6 +93,7 @@ def main(path: Path, root: Path) -> None:
     store = Store(root)
     protocol = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a stray print must not speak into the protocol
+    print(json.dumps({"event": "ready"}), file=protocol, flush=True)
     for line in sys.stdin:
         number = int(line)
         started = time.perf_counter()

@@ -122,8 +122,11 @@ class RunLines:
         ends: dict[int, Event] = {}
 
         def on_event(event: Event) -> None:
-            if event["event"] == "end":
-                say(f"line {event['task']}: {event['outcome']} {event.get('reason') or ''}")
+            if event["event"] == "ready":
+                say(f"worker ready after {event['seconds']} s")
+            elif event["event"] == "end":
+                took = f" after {event['seconds']} s" if "seconds" in event else ""
+                say(f"line {event['task']}: {event['outcome']}{took} {event['reason'] or ''}")
                 ends[event["task"]] = event
                 remember(ends)
 
