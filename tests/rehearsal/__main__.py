@@ -53,7 +53,7 @@ def main() -> None:
     at = scene(results.absolute())
     complete(at)
     complete(at, "study.sample=24", "seed=1,2,3")
-    complete(at, "study.sample=48", "measures=rehearsal_costly")
+    complete(at, "study.sample=24", "measures=rehearsal_costly")
     at.sweep("report", "rehearsal")
     accounts.show(at)
 

@@ -58,17 +58,17 @@ def job_cancelled(scene: Scene) -> str | None:
 def node_lost(scene: Scene) -> str | None:
     """A machine dies with everything on it, and is back after a while."""
     cluster = scene.cluster
-    for victim in processes("sweep.worker")[:1]:
-        node = environment(victim).get("SLURMD_NODENAME", "")
-        job = job_of(victim)
-        os.kill(cluster.slurmd(node), signal.SIGKILL)
-        for pid in processes("sweep.worker") + processes("submitit.core._submit"):
-            if environment(pid).get("SLURMD_NODENAME") == node:
-                os.kill(pid, signal.SIGKILL)
-        _until(lambda: "down" in cluster.node_state(node), 60)
-        cluster.start()
-        return f"{node} died with job {job}, and came back"
-    return None
+    running = processes("sweep.worker")
+    if not running:
+        return None
+    node, job = environment(running[0]).get("SLURMD_NODENAME", ""), job_of(running[0])
+    os.kill(cluster.slurmd(node), signal.SIGKILL)
+    for pid in running + processes("submitit.core._submit"):
+        if environment(pid).get("SLURMD_NODENAME") == node:
+            os.kill(pid, signal.SIGKILL)
+    _until(lambda: "down" in cluster.node_state(node), 60)
+    cluster.start()
+    return f"{node} died with job {job}, and came back"
 
 
 def controller_killed(scene: Scene) -> str | None:
@@ -99,14 +99,16 @@ def disk_full(scene: Scene) -> str | None:
 
 def time_limit(scene: Scene) -> str | None:
     """The limit comes to where the job is already, so that Slurm warns it and then ends it."""
-    for job in scene.jobs("RUNNING")[:1]:
-        fields = scene.cluster.run("squeue", "--noheader", "--format=%M", f"--jobs={job}").strip()
-        minutes = int(fields.split(":")[-2] or 0) + 1
-        scene.cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
-        _until(lambda: job not in scene.jobs("RUNNING"), 120)
-        scene.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60", check=False)
-        return f"{job} reached its time limit"
-    return None
+    running = scene.jobs("RUNNING")
+    if not running:
+        return None
+    job = running[0]
+    elapsed = scene.cluster.run("squeue", "--noheader", "--format=%M", f"--jobs={job}").strip()
+    minutes = int(elapsed.split(":")[-2]) + 1
+    scene.cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
+    _until(lambda: job not in scene.jobs("RUNNING"), 120)
+    scene.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60", check=False)
+    return f"{job} reached its time limit"
 
 
 def preempted(scene: Scene) -> str | None:
