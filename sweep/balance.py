@@ -20,7 +20,8 @@ def balanced(settings: Sequence[Sequence[Hashable]], count: int) -> list[int]:
     """Indices of ``count`` of the settings, in their order; ``settings[i]`` are levels by axis.
 
     Chosen one by one, each the one whose levels and pairs of levels are rarest among those chosen
-    so far. Repeatable: ties go by a hash of the levels.
+    so far; then exchanged one by one as long as that makes the choice more even. Repeatable, and
+    independent of the order of the settings: ties go by a hash of the levels.
 
     Raises:
         ValueError: ``count`` is not between 1 and the number of settings.
@@ -30,18 +31,34 @@ def balanced(settings: Sequence[Sequence[Hashable]], count: int) -> list[int]:
             f"study.sample={count} must be between 1 and {len(settings)}, the study's settings"
         )
     cells = _cells(settings)
-    taken = np.zeros(cells.max() + 1)
     order = np.argsort([digest([str(level) for level in levels]) for levels in settings])
-    chosen: list[int] = []
-    left = np.ones(len(settings), dtype=bool)
+    taken = np.zeros(cells.max() + 1)  # how many chosen settings have each level, each pair
+    chosen = np.zeros(len(settings), dtype=bool)
+
+    def take_rarest() -> int:
+        crowding = np.where(chosen, np.inf, taken[cells].sum(axis=1))
+        rarest = int(order[np.argmin(crowding[order])])
+        chosen[rarest] = True
+        taken[cells[rarest]] += 1
+        return rarest
+
     for _ in range(count):
-        crowding = taken[cells].sum(axis=1)
-        crowding[~left] = np.inf
-        best = int(order[np.argmin(crowding[order])])
-        chosen.append(best)
-        left[best] = False
-        taken[cells[best]] += 1
-    return sorted(chosen)
+        take_rarest()
+    improved = count < len(settings)
+    while improved:
+        improved = False
+        for index in [i for i in order if chosen[i]]:
+            taken[cells[index]] -= 1
+            before = taken[cells[index]].sum()
+            rarest = take_rarest()  # while ``index`` still counts as chosen
+            better = taken[cells[rarest]].sum() - len(cells[rarest]) < before
+            gone = index if better else rarest
+            if not better:
+                taken[cells[rarest]] -= 1
+                taken[cells[index]] += 1
+            chosen[gone] = False
+            improved |= bool(better)
+    return [int(i) for i in np.flatnonzero(chosen)]
 
 
 def _cells(settings: Sequence[Sequence[Hashable]]) -> NDArray[np.int_]:

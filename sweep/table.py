@@ -14,6 +14,7 @@ from sweep.store import Row, Store
 
 LEADING = ("model_id", "training_id", "row_digest", "status", "reason", "num_classes")
 SAME_AS_AXIS = {"threat.eps": "eps", "threat.norm": "norm"}  # a study's key -> a row's axis
+NOT_ASKED = "not asked of this model"  # the reason of an empty measure that other models have
 BOOLEAN = ("extra_data", "early_stopping", "masking")
 
 
@@ -89,5 +90,14 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
             table[name] = table[name].astype("float64")
         elif name.endswith(".reason") or name == "reason":
             table[name] = table[name].astype("string")
+    _explain_gaps(table)
     leading = [c for c in LEADING if c in table]
     return table[leading + [c for c in table.columns if c not in leading]]
+
+
+def _explain_gaps(table: pd.DataFrame) -> None:
+    """Say of a finished model's empty measure that only other models were asked for it."""
+    done = table["status"] == "done"
+    for name in [c for c in table.columns if c.startswith("measure/") and c.endswith(".reason")]:
+        not_asked = done & table[name].isna() & table[name.removesuffix(".reason")].isna()
+        table.loc[not_asked, name] = NOT_ASKED

@@ -51,9 +51,13 @@ def complete(at: Scene, *overrides: str) -> None:
 def main() -> None:
     results = Path(sys.argv[1]) if len(sys.argv) > 1 else PROJECT / "results" / "rehearsal"
     at = scene(results.absolute())
+    replicates = ("study.sample=24", "seed=1,2,3")
+    further = ("measures=rehearsal_more", "evaluation.masking_images=32")
     complete(at)
-    complete(at, "study.sample=24", "seed=1,2,3")
-    complete(at, "study.sample=24", "measures=rehearsal_costly")
+    complete(at, *replicates)
+    complete(at, *further)
+    complete(at, *further, *replicates)
+    complete(at, "measures=rehearsal_costly", "study.sample=24")
     at.sweep("report", "rehearsal")
     accounts.show(at)
 

@@ -36,10 +36,6 @@ def test_the_choice_does_not_depend_on_the_order_of_the_settings() -> None:
     assert {GRID[i] for i in balanced(GRID, 7)} == {shuffled[i] for i in balanced(shuffled, 7)}
 
 
-def test_a_larger_part_contains_the_smaller_one() -> None:
-    assert set(balanced(GRID, 7)) < set(balanced(GRID, 12)) < set(balanced(GRID, len(GRID)))
-
-
 @pytest.mark.parametrize("count", [0, 25])
 def test_an_impossible_number_is_refused(count: int) -> None:
     with pytest.raises(ValueError, match=rf"study.sample={count} must be between 1 and 24"):

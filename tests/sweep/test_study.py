@@ -101,6 +101,19 @@ def test_a_part_run_again_does_not_shrink_the_study(results: Path, launch: Launc
     assert len(table(results)) == 10
 
 
+def test_a_measure_of_a_part_is_empty_elsewhere_with_that_reason(
+    results: Path, launch: Launch
+) -> None:
+    part = (*GRID, *SMALL[:-1], "study.sample=2", "measures=[params]", f"results_dir={results}")
+    done = launch("-m", *part)
+    assert done.returncode == 0, done.stdout + done.stderr
+    models = table(results)
+    asked = models["measure/params"].notna()
+    assert asked.sum() == 4  # two settings, both checkpoints
+    assert models.loc[asked, "measure/params.reason"].isna().all()
+    assert set(models.loc[~asked, "measure/params.reason"]) == {"not asked of this model"}
+
+
 def test_killed_and_run_again_equals_undisturbed(
     results: Path, tmp_path: Path, launch: Launch
 ) -> None:
