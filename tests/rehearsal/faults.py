@@ -28,8 +28,9 @@ class Fault:
 def worker_killed(scene: Scene) -> str | None:
     """As the out-of-memory killer does."""
     for pid in processes("sweep.worker")[:1]:
+        job = job_of(pid)
         os.kill(pid, signal.SIGKILL)
-        return f"kill -9 of the worker process of job {job_of(pid)}"
+        return f"kill -9 of the worker process of job {job}"
     return None
 
 
@@ -43,8 +44,9 @@ def jobs_requeued(scene: Scene) -> str | None:
 def job_killed(scene: Scene) -> str | None:
     """The process that Slurm started dies; what it had begun is left for the next command."""
     for pid in processes("submitit.core._submit")[:1]:
+        job = job_of(pid)
         os.kill(pid, signal.SIGKILL)
-        return f"kill -9 of the process of job {job_of(pid)}"
+        return f"kill -9 of the process of job {job}"
     return None
 
 
