@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sweep import manifest
+from sweep.axes import level_name
 from sweep.convert import unknown
 from sweep.plan import progress
 from sweep.setting import Job, model_axes
@@ -43,13 +44,7 @@ def _parse(condition: str) -> tuple[str, list[str]]:
 
 
 def _levels(job: Job, name: str) -> list[str]:
-    return [_text(model_axes(job.spec, c)[name]) for c in job.checkpoints]
-
-
-def _text(level: object) -> str:
-    return (
-        "null" if level is None else str(level).lower() if isinstance(level, bool) else str(level)
-    )
+    return [level_name(model_axes(job.spec, c)[name]) for c in job.checkpoints]
 
 
 def _check(wanted: Sequence[tuple[str, list[str]]], jobs: Mapping[int, Job]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from sweep import manifest
+from sweep.axes import AXES, level_name, level_order
 from sweep.console import console
 from sweep.plan import Progress, progress
 from sweep.setting import Job
@@ -86,13 +87,18 @@ def study_status(store: Store, study: str) -> StudyStatus:
 
 
 def _levels(jobs: list[Job], state: Progress) -> dict[str, dict[str, int]]:
-    levels: dict[str, Counter[str]] = {}
+    counts: dict[str, dict[str, Counter[str]]] = {}
     for job in jobs:
         for checkpoint in job.checkpoints:
+            status = state.status[job.model_id(checkpoint)]
             for axis, level in job.axes[checkpoint].items():
-                name = f"{axis}={'-' if level is None else level}"
-                levels.setdefault(name, Counter())[state.status[job.model_id(checkpoint)]] += 1
-    return {name: dict(counts) for name, counts in levels.items()}
+                levels = counts.setdefault(axis, {})
+                levels.setdefault(level_name(level), Counter())[status] += 1
+    return {
+        f"{axis}={level}": dict(counts[axis][level])
+        for axis in sorted(counts, key=lambda a: AXES.index(a) if a in AXES else len(AXES))
+        for level in sorted(counts[axis], key=level_order)
+    }
 
 
 def _speed(store: Store, state: Progress) -> tuple[float | None, float | None]:

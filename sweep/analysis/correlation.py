@@ -15,7 +15,8 @@ import pandas as pd
 from sweep.analysis import intervals
 from sweep.analysis.grid import Cells, CellTaus, cell_taus, cells_of
 from sweep.analysis.kendall import bootstrap_weights, weighted_tau
-from sweep.analysis.table import Floats, Ints, Sample, level_name, sample
+from sweep.analysis.table import Floats, Ints, Sample, sample
+from sweep.axes import level_name
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from scipy.special import ndtr
 
 from sweep.analysis.grid import Cells, cells_of
 from sweep.analysis.kendall import divide
-from sweep.analysis.table import Bools, Floats, Ints, Sample, level_name, sample
+from sweep.analysis.table import Bools, Floats, Ints, Sample, sample
+from sweep.axes import level_name
 
 Correctness = Callable[[str], Mapping[str, Bools]]
 """From a model's id to its per-example correctness: ``pgd_test`` and the like, one bool each."""

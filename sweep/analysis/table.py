@@ -100,17 +100,6 @@ def require_columns(table: pd.DataFrame, *columns: str) -> None:
         raise ValueError(f"the table has no column {', '.join(map(repr, missing))}")
 
 
-def level_name(level: object) -> str:
-    """A level of an axis as it is written in a configuration: ``true``, ``64``, ``trades``."""
-    if level is None or level is pd.NA or (isinstance(level, float) and np.isnan(level)):
-        return "null"
-    if isinstance(level, bool | np.bool_):
-        return str(level).lower()
-    if isinstance(level, float | np.floating) and float(level).is_integer():
-        return str(int(level))
-    return str(level)
-
-
 @dataclass(frozen=True)
 class Sample:
     """A table in the form that the statistics read: n models, M measures.

@@ -24,7 +24,8 @@ import yaml
 from sweep.analysis import intervals
 from sweep.analysis.claims import Outcome, Verdict
 from sweep.analysis.correlation import coefficients
-from sweep.analysis.table import axis_names, level_name, measure_names, sample
+from sweep.analysis.table import axis_names, measure_names, sample
+from sweep.axes import level_name
 
 _SIGNS = {"+": 1, "-": -1, 1: 1, -1: -1}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from defenses.spec import require
-from sweep.axes import AXES
+from sweep.axes import AXES, level_name
 from sweep.convert import to_dataclass, to_plain, unknown
 
 # both checkpoints of a training come from one job, so early_stopping asks for nothing
@@ -112,13 +112,7 @@ class SlurmOptions(Resources):
         """What a training at these levels asks for: later entries of ``per`` win."""
         values = {name: to_plain(getattr(self, name)) for name in _RESOURCES}
         for axis, levels in self.per.items():
-            changes = {_level(level): values for level, values in levels.items()}
-            for name, value in changes.get(_level(axes.get(axis)), {}).items():
+            changes = {level_name(level): values for level, values in levels.items()}
+            for name, value in changes.get(level_name(axes.get(axis)), {}).items():
                 values[name] = {**values[name], **value} if name == "sbatch" else value
         return to_dataclass(Resources, values, "hydra.launcher")
-
-
-def _level(value: object) -> str:
-    """A level as it may be written in YAML and on the command line: 10, true, null, resnet18."""
-    text = str(value).lower()
-    return "null" if text == "none" else text

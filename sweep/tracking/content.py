@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweep.axes import level_name
+
 MAX_TAG = 64  # characters; W&B refuses longer ones
 
 
@@ -83,7 +85,7 @@ def tags(study: str, axes: Mapping[str, Any]) -> list[str]:
 
     No "=": wandb-workspaces would double it in a filter, even inside quotes.
     """
-    words = [f"{axis}:{_word(level)}" for axis, level in axes.items() if level is not None]
+    words = [f"{axis}:{level_name(level)}" for axis, level in axes.items() if level is not None]
     return [tag[:MAX_TAG] for tag in (f"study:{study}", *words)]
 
 
@@ -153,7 +155,3 @@ def _flat(prefix: str, values: Mapping[str, Any], separator: str) -> dict[str, A
             parts = {f"{prefix}/{name}": value}
         flat |= {key: v if isinstance(v, _PLAIN) else repr(v) for key, v in parts.items()}
     return flat
-
-
-def _word(level: Any) -> str:
-    return str(level).lower() if isinstance(level, bool) else str(level)

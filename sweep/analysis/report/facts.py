@@ -9,8 +9,9 @@ import pandas as pd
 from sweep.analysis.report.levels import grid
 from sweep.analysis.report.markup import Markup, data_table, join, tag
 from sweep.analysis.study import Analysis
-from sweep.analysis.table import MEASURE, axis_names, level_name
+from sweep.analysis.table import MEASURE, axis_names
 from sweep.analysis.wording import compact, count, duration, percent
+from sweep.axes import level_name
 
 _VALUES_SHOWN = 6
 _ACCURACIES = ("clean_train", "clean_test", "pgd_train", "pgd_test", "gap")

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from sweep.analysis.report.levels import ordered_levels
 from sweep.analysis.report.summary import spoken
 from sweep.analysis.study import Analysis
-from sweep.analysis.table import MEASURE, level_name
+from sweep.analysis.table import MEASURE
 from sweep.analysis.wording import signed
+from sweep.axes import level_name
 
 FORMATS = ("png", "svg", "pdf")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a6428f", "#8a6d00", "#3a9bd0", "#555555", "#7a1f1f")

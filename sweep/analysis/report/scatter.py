@@ -11,8 +11,9 @@ import pandas as pd
 from sweep.analysis.report.levels import ordered_levels
 from sweep.analysis.report.markup import Markup, embedded_json, tag
 from sweep.analysis.study import Analysis
-from sweep.analysis.table import MEASURE, TARGETS, axis_names, level_name, standard_rows
+from sweep.analysis.table import MEASURE, TARGETS, axis_names, standard_rows
 from sweep.analysis.wording import signed
+from sweep.axes import level_name
 
 
 def scatter(analysis: Analysis) -> Markup:
