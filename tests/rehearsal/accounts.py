@@ -9,12 +9,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 from sweep import manifest
 from sweep.setting import Job
 from sweep.store import Store
 from tests.rehearsal.scene import Scene
 
-STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.*)$")
+STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
 def show(scene: Scene) -> None:
@@ -34,6 +37,7 @@ def collect(scene: Scene) -> dict[str, Any]:
         "status": dict(Counter(row.get("status", "missing") for row in rows)),
         "faults": [json.loads(line) for line in faults.read_text().splitlines()],
         "finished steps repeated": repeated_steps(store, jobs),
+        "torn files": torn(store),
         "jobs started": starts(scene.study),
         "slurm calls": calls(scene),
         "time of undisturbed jobs": lost_time(scene, store),
@@ -47,11 +51,28 @@ def repeated_steps(store: Store, jobs: dict[int, Job]) -> dict[str, int]:
     """
     ends: Counter[tuple[str, str]] = Counter()
     for job in jobs.values():
-        text = (store.training(job.training_id) / "log.txt").read_text()
+        log = store.training(job.training_id) / "log.txt"
+        text = log.read_text() if log.exists() else ""
         for step in re.findall(r"(trained|evaluated \w+|measured \w+: \d+) in [\d.]+ s", text):
             ends[job.training_id, step] += 1
     counts = {"steps ended": sum(ends.values())}
     return counts | {"of them again": sum(n - 1 for n in ends.values())}
+
+
+def torn(store: Store) -> list[str]:
+    """Files that cannot be read to their end."""
+    found = []
+    for path in store.root.glob("*/*/*"):
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".safetensors":
+                load_file(path)
+            elif path.suffix == ".npz":
+                store.read_correct(path.parent.name)
+        except (ValueError, OSError, SafetensorError):
+            found.append(str(path.relative_to(store.root)))
+    return found
 
 
 def starts(study: Path) -> dict[str, int]:
@@ -80,37 +101,45 @@ def active_minutes(times: list[int], study: Path) -> float:
 
 
 def lost_time(scene: Scene, store: Store) -> dict[str, float]:
-    """Of jobs that began once and ended by themselves: where their seconds went.
+    """Of jobs that began once, with trainings that did, and ended by themselves: their seconds.
 
-    ``own``: training, evaluating, measuring, as the rows have it. ``imports``: until a worker had
-    loaded torch. ``lost``: the rest, from the job's first line to its last.
+    ``own``: training, evaluating, measuring, as the trainings' logs have it. ``imports``: until a
+    worker had loaded torch. ``lost``: the rest, from the job's first line to its last.
     """
     wall = imports = own = 0.0
-    lines = [Job.from_plain(task) for task in store.manifest("rehearsal")]
-    done_twice = Counter(job.training_id for job in lines)
+    trainings = [str(line["training_id"]) for line in store.manifest("rehearsal")]
     for path in scene.study.glob("submissions/*/*_log.out"):
         text = path.read_text()
-        ended = re.findall(r"line (\d+): done after ([\d.]+) s", text)
+        ended = re.findall(r"line (\d+): done after", text)
         ready = [float(s) for s in re.findall(r"worker ready after ([\d.]+) s", text)]
         asked = re.findall(r", start \d+: lines ([\d, ]+) of", text)
-        undisturbed = len(ready) == len(asked) == 1 and len(ended) == len(asked[0].split(","))
-        if not undisturbed or any(done_twice[lines[int(n)].training_id] > 1 for n, _ in ended):
+        if not (len(ready) == len(asked) == 1 and len(ended) == len(asked[0].split(","))):
             continue
         stamps = [moment(line) for line in text.splitlines() if STAMP.match(line)]
+        logs = [store.training(trainings[int(n)]) / "log.txt" for n in ended]
+        seconds = [_own_seconds(log, stamps[0], stamps[-1]) for log in logs]
+        if None in seconds:
+            continue
         wall += stamps[-1] - stamps[0]
         imports += ready[0]
-        own += sum(_own_seconds(store, lines[int(number)]) for number, _ in ended)
+        own += sum(s for s in seconds if s is not None)
     lost = wall - imports - own
     share = lost / (wall - imports) if wall > imports else float("nan")
     return {"wall_s": wall, "imports_s": imports, "own_s": own, "lost_s": lost, "lost_share": share}
 
 
-def _own_seconds(store: Store, job: Job) -> float:
-    seconds = 0.0
-    for checkpoint in job.checkpoints:
-        costs = (store.read_row(job.model_id(checkpoint)) or {"costs": {}})["costs"]
-        seconds += costs.get("evaluate_seconds", 0) + costs.get("measure_seconds", {}).get("all", 0)
-    return seconds + float(costs.get("train_seconds", 0))
+def _own_seconds(log: Path, begin: float, end: float) -> float | None:
+    """Seconds of the steps that ended in this time; None if the training had begun before."""
+    total = 0.0
+    for line in log.read_text().splitlines():
+        if not STAMP.match(line) or not begin <= moment(line) <= end + 1:
+            continue
+        step = re.search(r"(trained|evaluated \w+|measured \w+: \d+) in ([\d.]+) s", line)
+        attempt = re.search(r"attempt (\d+) on", line)
+        if attempt and attempt[1] != "1":
+            return None
+        total += float(step[2]) if step else 0.0
+    return total
 
 
 def moment(line: str) -> float:
