@@ -13,7 +13,7 @@ import functools
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,21 @@ def compose_plain(overrides: Sequence[str]) -> Config:
     return to_plain(config)
 
 
+def launcher(overrides: Sequence[str]) -> Config:
+    """Options of the launcher that the overrides choose (``hydra/launcher=...``), if it is ours.
+
+    Raises:
+        ValueError: as ``compose_plain``.
+    """
+    chosen = [_line(o) for o in parse(overrides) if not o.is_sweep_override()]
+    with hydra_context():
+        try:
+            config = compose("config", overrides=chosen, return_hydra_config=True)
+        except HydraException as error:
+            raise ValueError(explain(error, overrides)) from None
+        return to_plain(config.hydra.launcher) if "kind" in config.hydra.launcher else {}
+
+
 def to_plain(config: DictConfig) -> Config:
     """A composed configuration as plain data, its interpolations resolved."""
     plain = OmegaConf.to_container(config, resolve=True)
@@ -191,10 +206,13 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     cause = error.__cause__
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and cause.full_key:
         parent, _, name = cause.full_key.rpartition(".")
-        holder: Any = compose_plain([])
+        holder: Any = compose("config", return_hydra_config=True)
+        chosen = [o for o in overrides if o.startswith("hydra/launcher=")]
+        with suppress(HydraException):  # the launcher chosen decides which options there are
+            holder = compose("config", overrides=chosen, return_hydra_config=True)
         for part in parent.split(".") if parent else ():
             holder = holder[part]
-        valid = {*holder, *([] if parent else _groups())}
+        valid = {*holder, *([] if parent else _groups())} - {"hydra"}
         if not valid:  # an open mapping, such as measuring.parameters
             return f"{cause.full_key} is new in {parent}: add it with a plus, +{cause.full_key}..."
         prefix = f"{parent}." if parent else ""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
-from sweep.estimate import training_flops
+from sweep.estimate import Disk, Hours, disk, hours
 from sweep.plan import Plan, Progress, progress
-
-# A stated device to turn counted FLOPs into hours where nothing has been measured: an A100 runs
-# ResNet training in TF32 at about a third of its 156 TFLOP/s peak.
-ASSUMED_DEVICE = "A100, TF32 at 50 TFLOP/s sustained"
-ASSUMED_FLOPS = 50e12
-FILES_PER_TRAINING = 9
-FILES_PER_MODEL = 2
+from sweep.slurm.foresee import Foreseen, foresee
 
 
 @dataclass(frozen=True)
@@ -24,8 +19,9 @@ class Preview:
 
     plan: Plan
     state: Progress
-    gpu_hours: float
-    hours_from: str
+    cost: Hours
+    disk: Disk
+    arrays: Foreseen | None  # None: the launcher is not Slurm
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -42,16 +38,15 @@ class Preview:
             "failed": counts.get("failed", 0) + counts.get("oom", 0),
             "running": counts.get("running", 0),
             "missing": counts.get("missing", 0),
-            "gpu_hours": round(self.gpu_hours, 3),
-            "gpu_hours_from": self.hours_from,
-            "files": self.files(),
+            "gpu_hours": round(self.cost.hours, 3),
+            "gpu_hours_from": self.cost.source,
+            "files": self.disk.files,
+            "bytes": self.disk.bytes,
+            "bytes_at_most": self.disk.bytes_at_most,
             "missing_files": list(self.plan.missing_files),
             "results_dir": str(self.plan.store.root),
+            "slurm": self.arrays.as_dict() if self.arrays else None,
         }
-
-    def files(self) -> int:
-        """Number of files that the study will have on disk."""
-        return len(self.plan.jobs) * FILES_PER_TRAINING + self.plan.models * FILES_PER_MODEL
 
     def print(self, console: Console) -> None:
         """The same for people; the first line is the count."""
@@ -64,19 +59,48 @@ class Preview:
         console.print("models: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
         console.print(f"to do: {len(self.state.todo)} trainings", end="")
         console.print(f", of which {len(self.state.measure_only)} only to evaluate or measure")
-        console.print(f"estimated: {self.gpu_hours:.3g} GPU-hours ({self.hours_from})")
-        console.print(f"on disk: {self.files()} files in {plan.store.root}", markup=False)
+        console.print(
+            f"estimated: {self.cost.hours:.3g} GPU-hours ({self.cost.source})", markup=False
+        )
+        console.print(
+            f"on disk: {self.disk.files} files, {_size(self.disk.bytes_at_most)} with the "
+            f"checkpoints of trainings, {_size(self.disk.bytes)} once gc has removed them, in "
+            f"{plan.store.root}",
+            markup=False,
+        )
         for problem in plan.missing_files:
             console.print(f"missing: {problem}", markup=False)
+        if self.arrays:
+            self.arrays.print(console)
 
 
-def preview(plan: Plan) -> Preview:
-    """Compare a plan with the disk and estimate what is left."""
+def preview(plan: Plan, launcher: Mapping[str, Any] | None = None) -> Preview:
+    """Compare a plan with the disk and estimate what is left; with Slurm's options, its arrays.
+
+    Raises:
+        ValueError: an option of the launcher is not valid.
+    """
     state = progress(plan.jobs, plan.store)
-    flops = sum(training_flops(plan.jobs[i]) for i in state.todo if i not in state.measure_only)
+    left = [plan.jobs[i] for i in state.todo if i not in state.measure_only]
+    complete = [
+        job
+        for job in plan.jobs
+        if all(state.status[job.model_id(c)] == "done" for c in job.checkpoints)
+    ]
+    slurm = launcher is not None and launcher.get("kind") == "slurm"
     return Preview(
         plan,
         state,
-        flops / ASSUMED_FLOPS / 3600,
-        f"from counted FLOPs on one {ASSUMED_DEVICE}",
+        hours(left, complete, plan.store),
+        disk(plan.jobs),
+        foresee(plan, state, launcher) if slurm and launcher is not None else None,
     )
+
+
+def _size(count: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

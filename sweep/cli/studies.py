@@ -28,11 +28,12 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Compose and validate a study; say what it contains, what is done and what it will cost."""
+    from sweep import compose
     from sweep.plan import plan as make_plan
     from sweep.preview import preview
 
     with user_errors():
-        summary = preview(make_plan(overrides))
+        summary = preview(make_plan(overrides), compose.launcher(overrides))
     if as_json:
         typer.echo(json.dumps(summary.as_dict(), indent=1))
     else:

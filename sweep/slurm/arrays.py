@@ -47,6 +47,20 @@ class Array:
     def lines(self) -> list[int]:
         return [line for element in self.elements for line in element]
 
+    def describe(self) -> str:
+        """One line for people."""
+        asked, most = self.resources, max(len(e) for e in self.elements)
+        parts = [f"{len(self.elements)} jobs for {len(self.lines)} tasks"]
+        parts += [f"partition {asked.partition}"] * bool(asked.partition)
+        parts += [f"{asked.gpus} GPU, {asked.cpus} CPU, {asked.time_min} min each"]
+        if most > 1:
+            parts.append(f"up to {most} tasks a job, {min(self.processes, most)} at a time")
+        if self.parallelism:
+            parts.append(f"{self.parallelism} jobs at a time")
+        if self.canary:
+            parts.append("one of each method, ahead of the others")
+        return "; ".join(parts)
+
 
 class NoRoom(ValueError):
     """The user has as many jobs in the queue as the cluster allows."""

@@ -12,10 +12,9 @@ from sweep import lease, manifest, task
 from sweep.console import console
 from sweep.convert import to_dataclass
 from sweep.dispatch import announce, require_files, select
-from sweep.estimate import relative_cost
-from sweep.plan import Plan, Progress, progress
-from sweep.setting import Job, model_axes
-from sweep.slurm import arrays, client, limits, queue, records
+from sweep.plan import Plan, progress
+from sweep.setting import Job
+from sweep.slurm import arrays, client, foresee, limits, queue, records
 from sweep.slurm.arrays import Array, Task
 from sweep.slurm.freeze import freeze
 from sweep.slurm.infrastructure import Strikes
@@ -52,10 +51,10 @@ def run_slurm(plan: Plan, options: Mapping[str, Any]) -> int:
         if queued:
             console.print(f"in the queue already: {len(queued)} tasks")
             _release_held(study, there)
-        tasks = [_task(plan.jobs[i], numbers[i], i in state.measure_only) for i in selected]
+        tasks = [foresee.task(plan.jobs[i], numbers[i], i in state.measure_only) for i in selected]
         if selected:
             task.prepare([plan.jobs[i] for i in selected], plan.store)
-        proven = _proven(plan.jobs, state)
+        proven = foresee.proven(plan.jobs, state)
         accepted = _submit(plan.store, study, slurm, allowed, tasks, len(there.jobs), proven)
     if slurm.wait:
         return _watch(plan, study)
@@ -85,10 +84,11 @@ def submit_again(store: Store, study_name: str, jobs: Mapping[int, Job]) -> int:
         allowed = _limits(slurm, jobs.values())
         state = progress(jobs.values(), store)
         tasks = [
-            _task(job, line, i in state.measure_only) for i, (line, job) in enumerate(jobs.items())
+            foresee.task(job, line, i in state.measure_only)
+            for i, (line, job) in enumerate(jobs.items())
         ]
         everything = manifest.jobs(store, study_name).values()
-        proven = _proven(everything, progress(everything, store))
+        proven = foresee.proven(everything, progress(everything, store))
         accepted = _submit(store, study, slurm, allowed, tasks, len(there.jobs), proven)
     return 0 if accepted else 3
 
@@ -140,24 +140,8 @@ def _limits(slurm: SlurmOptions, jobs: Iterable[Job]) -> limits.Limits:
         allowed = limits.read()
     except client.SlurmError as error:
         raise ValueError(f"Slurm does not answer, nothing was submitted: {error}") from None
-    for job in jobs:
-        asked = slurm.resources(model_axes(job.spec, job.checkpoints[0]))
-        allowed.check(asked.partition, asked.time_min, "hydra.launcher.time_min")
+    foresee.check_limits(slurm, jobs, allowed)
     return allowed
-
-
-def _task(job: Job, line: int, measures_only: bool) -> Task:
-    axes = model_axes(job.spec, job.checkpoints[0])
-    return Task(line, axes, relative_cost(job), measures_only)
-
-
-def _proven(jobs: Iterable[Job], state: Progress) -> frozenset[object]:
-    """Methods of which some model of the study is done."""
-    return frozenset(
-        job.spec.method
-        for job in jobs
-        if any(state.status[job.model_id(c)] == "done" for c in job.checkpoints)
-    )
 
 
 @contextmanager
@@ -191,20 +175,8 @@ def _say_submitted(
     planned: Sequence[Array], ids: Sequence[str | None], bad_nodes: Sequence[str]
 ) -> None:
     for array, job_id in zip(planned, ids, strict=True):
-        asked = array.resources
-        most = max(len(e) for e in array.elements)
-        parts = [
-            f"job {job_id}" if job_id else "not accepted",
-            f"{len(array.elements)} jobs for {len(array.lines)} tasks",
-            f"{asked.gpus} GPU, {asked.cpus} CPU, {asked.time_min} min each",
-        ]
-        if most > 1:
-            parts.append(f"up to {most} tasks a job, {array.processes} at a time")
-        if array.parallelism:
-            parts.append(f"{array.parallelism} jobs at a time")
-        if array.canary:
-            parts.append("one of each method, ahead of the others")
-        console.print("  " + "; ".join(parts), markup=False)
+        word = f"job {job_id}" if job_id else "not accepted"
+        console.print(f"  {word}; {array.describe()}", markup=False)
     if bad_nodes:
         console.print(f"  kept away from nodes that failed: {', '.join(bad_nodes)}")
 

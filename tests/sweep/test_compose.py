@@ -63,6 +63,13 @@ def test_settings_share_nothing_that_could_be_changed_by_accident() -> None:
         ("threat.epsilon=1", r"'threat.epsilon'.*valid: threat.eps"),
         ("threat={norm: l2, epsilon: 1}", r"'threat.epsilon'.*valid: threat.eps"),
         ("measuring.parameters.average_flat.draws=2", r"add it with a plus, \+measuring"),
+        (
+            "hydra.launcher.proceses=2",
+            r"'hydra.launcher.proceses' \(did you mean hydra.launcher.pro",
+        ),
+        ("hydra.foo=2", r"unknown option 'hydra.foo'"),
+        ("hydra.job.env_set.A=1", r"add it with a plus, \+hydra.job.env_set.A"),
+        ("hydra/launcher=slrm", "slrm"),
         ("study=papr", r"unknown study 'papr' \(did you mean paper\?\); valid: demo, paper"),
         ("dataset=cifar", r"unknown dataset 'cifar' .*valid: cifar10"),
         ("batch_size=(", "batch_size"),
