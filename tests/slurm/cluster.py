@@ -68,18 +68,32 @@ class Cluster:
             time.sleep(0.5)
         raise AssertionError(f"accounting has not caught up: {states}")
 
+    def history(self, job: str) -> list[str]:
+        """How each start of a job ended, in order, by Slurm's accounting."""
+        self.ended(job)
+        show = ["sacct", "-X", "-n", "-P", "--duplicates", "--format=Submit,State", "-j", job]
+        return [line.split("|")[1].split()[0] for line in sorted(self.run(*show).splitlines())]
+
     def hurry(self) -> None:
         """Let requeued jobs begin now: Slurm makes them wait for two minutes."""
         for job, state in self.jobs("%i %T/%r").items():
             if state == "PENDING/BeginTime":
                 self.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
-    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = 60) -> None:
+    def wait(
+        self,
+        condition: Callable[[], object],
+        what: str,
+        *,
+        seconds: float = 60,
+        hurry: bool = True,
+    ) -> None:
         """Wait until ``condition`` holds, hurrying what Slurm delays."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"waited {seconds} s for {what}: {self.jobs()}"
-            self.hurry()
+            if hurry:
+                self.hurry()
             time.sleep(0.3)
 
     def drain(self, *, seconds: float = 120) -> None:

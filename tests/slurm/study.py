@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep import manifest
+from sweep import manifest, tend
 from sweep.setting import Job
 from sweep.slurm import queue, records
 from sweep.store import Store
@@ -95,6 +95,11 @@ class Study:
         folder = self.training(line) / "attempts"
         return [json.loads(path.read_text()) for path in sorted(folder.glob("0*.json"))]
 
+    def log(self, line: int) -> str:
+        """Everything that was logged about a line, by its training and by its jobs."""
+        found = tend.logs(self.store, self.name, {line: self.jobs()[line]})
+        return f"line {line}\n" + "\n".join(path.read_text() for _, path in found)
+
     def suspend_workers(self, lines: Sequence[int], *, seconds: float) -> dict[int, int]:
         """Stop the worker of each line as soon as it has saved something: process ids by line.
 
@@ -146,7 +151,15 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def state(pid: int) -> str:
+    """What a process is doing, in one letter: R, S, D, T (stopped), Z (dead)."""
+    return _stat(pid)[0]
+
+
 def parent(pid: int) -> int:
     """Process id of a process's parent: a worker's is the task that Slurm started."""
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[1])
+    return int(_stat(pid)[1])
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from sweep.slurm import queue, records
 from sweep.slurm.infrastructure import Strikes
 from sweep.status import study_status
 from tests.slurm.cluster import Cluster
-from tests.slurm.study import ON_SLURM, Study, kill, resume
+from tests.slurm.study import ON_SLURM, Study, kill
 
 pytestmark = pytest.mark.slurm
 AXES = ("method=standard", "seed=0,1,2,3", "early_stopping=false,true")
@@ -157,43 +155,3 @@ def test_equal_failures_halt_what_has_not_started(cluster: Cluster, study: Study
         == 0
     )
     assert len(cluster.jobs()) == 2
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with room for little more than the study."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@pytest.mark.chaos
-def test_a_full_disk_is_waited_out(cluster: Cluster, small_disk: Path, tmp_path: Path) -> None:
-    axes = ("method=at", "seed=0,1", "early_stopping=false,true")
-    undisturbed = Study(tmp_path / "results", "small", axes)
-    undisturbed.launch("hydra.launcher.processes=2")
-    study = Study(small_disk / "results", "small", axes)
-    study.launch(*ON_SLURM, "hydra.launcher.pack=2")
-    (job,) = cluster.jobs()
-    workers = study.suspend_workers([0, 1], seconds=120)
-    filler = small_disk / "filler"
-    fill(filler)
-    for pid in workers.values():
-        resume(pid)
-    cluster.wait(lambda: cluster.jobs()[job] == "PENDING", "the job to be requeued", seconds=90)
-    filler.unlink()
-    cluster.drain(seconds=180)
-    assert study.digests() == undisturbed.digests()
-
-
-def fill(path: Path) -> None:
-    """Write until nothing fits any more."""
-    with path.open("wb", buffering=0) as file:
-        for block in (b"\0" * 2**20, b"\0" * 2**12):
-            try:
-                while file.write(block) == len(block):
-                    pass
-            except OSError:
-                continue
