@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sweep.estimate import Disk, Hours, disk, hours
+from sweep.cost import Disk, Hours, disk, hours
 from sweep.plan import Plan, Progress, progress
 from sweep.slurm.foresee import Foreseen, foresee
 

@@ -53,7 +53,7 @@ def test_disk_is_that_of_the_weights(tmp_path: Path) -> None:
     report = task.run(job, plan(overrides).store)
     assert report.outcome == "done"
     folder = tmp_path / "trainings" / job.training_id
-    weights = 4 * parameter_count(architectures.build("wrn10_1", num_classes=10, in_channels=1))
+    weights = 4 * parameter_count(architectures.build("wrn10_1", num_classes=10))
     kept = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     everything = kept + sum(path.stat().st_size for path in folder.glob("checkpoint*.pt"))
     said = shown(*overrides).disk

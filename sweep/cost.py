@@ -1,0 +1,104 @@
+"""What is left of a study costs: hours of a device, and space on disk."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from defenses import architectures
+from sweep.estimate import relative_cost, training_flops
+from sweep.setting import Job
+from sweep.store import Row, Store
+
+# A stated device to turn counted FLOPs into hours where nothing has been measured: an A100 runs
+# ResNet training in TF32 at about a third of its 156 TFLOP/s peak.
+ASSUMED_DEVICE = "one A100, TF32 at 50 TFLOP/s sustained"
+ASSUMED_FLOPS = 50e12
+FILES_PER_TRAINING = 9
+FILES_PER_MODEL = 2
+WEIGHTS_PER_TRAINING = 3  # initial, best and last
+WEIGHTS_PER_CHECKPOINT = 3  # weights, momentum, the best so far; two checkpoints are kept
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Device hours that are left, and where the number comes from."""
+
+    hours: float
+    source: str
+
+
+def hours(todo: Iterable[Job], finished: Sequence[Job], store: Store) -> Hours:
+    """Hours of one device for training, evaluating and measuring ``todo``.
+
+    Where trainings of an architecture are finished, by their measured seconds for each image and
+    pass; else by counted FLOPs of the training alone, on a stated device.
+    """
+    seconds: defaultdict[str, float] = defaultdict(float)
+    cost: defaultdict[str, float] = defaultdict(float)
+    devices: Counter[str] = Counter()
+    for job in finished:
+        rows = [row for c in job.checkpoints if (row := store.read_row(job.model_id(c)))]
+        if rows and all("train_seconds" in row["costs"] for row in rows):
+            seconds[job.spec.architecture] += _measured_seconds(rows)
+            cost[job.spec.architecture] += relative_cost(job)
+            devices[str(rows[0]["provenance"].get("device_name"))] += 1
+    total, counted, known = 0.0, 0, 0
+    for job in todo:
+        if measured := cost.get(job.spec.architecture):
+            total += seconds[job.spec.architecture] * relative_cost(job) / measured
+            known += 1
+        else:
+            total += counted_seconds(job)
+            counted += 1
+    sources = []
+    if known:
+        names = " and ".join(name for name, _ in devices.most_common())
+        sources.append(f"measured in {devices.total()} trainings on {names}")
+    if counted:
+        which = f"for {counted} of {known + counted} trainings " if known else ""
+        sources.append(f"{which}from counted FLOPs on {ASSUMED_DEVICE}")
+    return Hours(total / 3600, "; ".join(sources) or "nothing to train")
+
+
+def _measured_seconds(rows: Sequence[Row]) -> float:
+    """Seconds of one training and of everything done with its models."""
+    costs = [row["costs"] for row in rows]
+    after = sum(
+        c.get("evaluate_seconds", 0.0) + sum(c.get("measure_seconds", {}).values()) for c in costs
+    )
+    return float(costs[0]["train_seconds"] + after)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """``bytes_at_most``: with the checkpoints that resuming needs, which ``gc`` removes later."""
+
+    files: int
+    bytes: int
+    bytes_at_most: int
+
+
+def disk(jobs: Sequence[Job]) -> Disk:
+    """What all trainings and models of a study take on disk, without data and W&B's folders."""
+    weights = sum(4 * _parameters(job.spec.architecture) for job in jobs)
+    kept = WEIGHTS_PER_TRAINING * weights
+    models = sum(len(job.checkpoints) for job in jobs)
+    files = len(jobs) * FILES_PER_TRAINING + models * FILES_PER_MODEL
+    return Disk(files, kept, kept + 2 * WEIGHTS_PER_CHECKPOINT * weights)
+
+
+def counted_seconds(job: Job) -> float:
+    """Seconds of a training on the assumed device."""
+    return training_flops(job) / ASSUMED_FLOPS
+
+
+@functools.cache
+def _parameters(name: str) -> int:
+    with torch.device("meta"):
+        network = architectures.architecture(name).make(10, 3)
+    return architectures.parameter_count(network)
