@@ -71,7 +71,7 @@ class Cluster:
     def history(self, job: str) -> list[str]:
         """How each start of a job ended, in order, by Slurm's accounting."""
         self.ended(job)
-        show = ["sacct", "-X", "-n", "-P", "--duplicates", "--format=Submit,State", "-j", job]
+        show = ["sacct", "-X", "-n", "-P", "--duplicates", "--format=Start,State", "-j", job]
         return [line.split("|")[1].split()[0] for line in sorted(self.run(*show).splitlines())]
 
     def hurry(self) -> None:

@@ -73,14 +73,14 @@ def test_one_more_command_completes_everything(
     kill(parent(workers[TASK_KILLED]))
     resume(workers[TASK_KILLED])
     kill(cluster.slurmd("gpu3"))
-    kill(parent(workers[NODE_LOST]))
-    kill(workers[NODE_LOST])
     cluster.run("sbatch", "--partition=gpu", "--nodelist=gpu2", "--cpus-per-task=8", "--mem=1",
                 "--output=/dev/null", "--wrap=true")  # fmt: skip
     workers |= study.suspend_workers([OUT_OF_TIME], seconds=45)
     cluster.wait(lambda: seconds_run(cluster, jobs[OUT_OF_TIME]) > 45, "the time limit")
     resume(workers[OUT_OF_TIME])
     cluster.wait(lambda: "down" in cluster.node_state("gpu3"), "the node to go down")
+    kill(parent(workers[NODE_LOST]))  # not before: what is left of Slurm there would tell of it
+    kill(workers[NODE_LOST])
     cluster.start()
     cluster.wait(lambda: {*cluster.jobs()} == {jobs[DISK_FULL]}, "the others to end", seconds=240)
     fill_the_disk(cluster, small_disk, jobs[DISK_FULL], workers[DISK_FULL])
