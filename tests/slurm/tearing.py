@@ -19,9 +19,9 @@ _IN_MODIFY = 0x2  # <sys/inotify.h>
 def stop_while_writing(pid: int, path: Path, *, seconds: float = 60) -> Path:
     """Let a stopped process go on until it is replacing ``path``; stop it with a part written.
 
-    Returns the temporary file, which holds less than nine tenths of what ``path`` does. The
-    kernel tells of each write; the process runs on our core, where we go first, so it is stopped
-    before it comes to its next one. Where we may not go first, a few checkpoints may be missed.
+    Returns the temporary file, which holds between a fifth and four fifths of what ``path`` does.
+    The kernel tells of each write; the process runs on our core, where we go first, so it is
+    stopped before it comes to its next one. Where we may not go first, some files may be missed.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     watch = libc.inotify_init1(os.O_NONBLOCK)
@@ -38,7 +38,7 @@ def stop_while_writing(pid: int, path: Path, *, seconds: float = 60) -> Path:
                 with suppress(BlockingIOError):
                     os.read(watch, 65536)
                 for aside in path.parent.glob(f".{path.name}.*.tmp"):
-                    if 0 < aside.stat().st_size < 0.9 * path.stat().st_size:
+                    if 0.2 < aside.stat().st_size / path.stat().st_size < 0.8:
                         return aside
     finally:
         os.close(watch)
