@@ -7,13 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from sweep.estimate import training_flops
+from sweep.estimate import ASSUMED_FLOPS, arithmetic, gpu_seconds
 from sweep.plan import Plan, Progress, progress
 
-# A stated device to turn counted FLOPs into hours where nothing has been measured: an A100 runs
-# ResNet training in TF32 at about a third of its 156 TFLOP/s peak.
-ASSUMED_DEVICE = "A100, TF32 at 50 TFLOP/s sustained"
-ASSUMED_FLOPS = 50e12
 FILES_PER_TRAINING = 9
 FILES_PER_MODEL = 2
 
@@ -73,10 +69,14 @@ class Preview:
 def preview(plan: Plan) -> Preview:
     """Compare a plan with the disk and estimate what is left."""
     state = progress(plan.jobs, plan.store)
-    flops = sum(training_flops(plan.jobs[i]) for i in state.todo if i not in state.measure_only)
+    training = [plan.jobs[i] for i in state.todo if i not in state.measure_only]
+    kinds = sorted({kind for job in training for kind in arithmetic(job.spec.recipe)})
+    speeds = ", ".join(f"{ASSUMED_FLOPS[kind] / 1e12:g} TFLOP/s in {kind}" for kind in kinds)
     return Preview(
         plan,
         state,
-        flops / ASSUMED_FLOPS / 3600,
-        f"from counted FLOPs on one {ASSUMED_DEVICE}",
+        sum(map(gpu_seconds, training)) / 3600,
+        f"training steps alone; counted FLOPs at what one A100 is assumed to sustain: {speeds}"
+        if training
+        else "nothing to train",
     )
