@@ -53,7 +53,9 @@ def gpu_seconds(job: Job) -> float:
     """Seconds of all training steps on one A100, from counted operations and its assumed speed."""
     forward = steps(job) * job.spec.batch_size * _forward_flops(job.spec.architecture)
     kinds = arithmetic(job.spec.recipe)
-    return sum(forward * p / ASSUMED_FLOPS[kind] for p, kind in zip(passes(job), kinds, strict=True))
+    return sum(
+        forward * p / ASSUMED_FLOPS[kind] for p, kind in zip(passes(job), kinds, strict=True)
+    )
 
 
 def relative_cost(job: Job) -> float:
