@@ -29,22 +29,24 @@ def numerics(
     conv = cudnn.conv
     memory: Any = torch.utils.deterministic
     before = (
+        torch.get_float32_matmul_precision(),
         matmul.fp32_precision,
         conv.fp32_precision,
         cudnn.benchmark,
         torch.are_deterministic_algorithms_enabled(),
         memory.fill_uninitialized_memory,
     )
-    precision = "tf32" if tf32 else "ieee"
-    matmul.fp32_precision = precision
-    conv.fp32_precision = precision
+    # the older function: it sets the newer flag too, and compilers still read the older one
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    conv.fp32_precision = "tf32" if tf32 else "ieee"
     cudnn.benchmark = not deterministic
     torch.use_deterministic_algorithms(deterministic)
     memory.fill_uninitialized_memory = False  # a debugging aid that would cost time
     try:
         yield
     finally:
-        matmul.fp32_precision, conv.fp32_precision = before[:2]
-        cudnn.benchmark = before[2]
-        torch.use_deterministic_algorithms(before[3])
-        memory.fill_uninitialized_memory = before[4]
+        torch.set_float32_matmul_precision(before[0])
+        matmul.fp32_precision, conv.fp32_precision = before[1:3]
+        cudnn.benchmark = before[3]
+        torch.use_deterministic_algorithms(before[4])
+        memory.fill_uninitialized_memory = before[5]

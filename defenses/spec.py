@@ -102,6 +102,9 @@ class Recipe:
     uses about 1.25 eps.)
     ``ema_decay``: None: no weight averaging; else the averaged weights are what is evaluated
     and saved as best and last.
+    ``compile``: torch.compile for the network. ``cuda_graphs``: with it, on a GPU, the compiled
+    kernels are recorded once and replayed (its mode "reduce-overhead"): for small networks, whose
+    kernels take less time than launching them.
     """
 
     epochs: int = 200
@@ -120,6 +123,7 @@ class Recipe:
     attack_precision: Precision = "fp32"
     channels_last: bool = False
     compile: bool = False
+    cuda_graphs: bool = False
     tf32: bool = False
     deterministic: bool = True
     selection: Selection = field(default_factory=Selection)
@@ -148,6 +152,10 @@ class Recipe:
         require(self.crop_padding >= 0, "training.crop_padding is negative")
         require_choice("training.precision", self.precision, get_args(Precision))
         require_choice("training.attack_precision", self.attack_precision, get_args(Precision))
+        require(
+            self.compile or not self.cuda_graphs,
+            "training.cuda_graphs=true records compiled kernels: it needs training.compile=true",
+        )
         require(
             self.selection.first_epoch <= self.epochs,
             f"training.selection.first_epoch={self.selection.first_epoch} is after the last "

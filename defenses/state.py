@@ -58,7 +58,7 @@ class State:
         )
         scaler = torch.amp.GradScaler(device.type) if recipe.precision == "fp16" else None
         if recipe.compile:
-            model.compile()
+            model.compile(mode="reduce-overhead" if recipe.cuda_graphs else None)
         return cls(model, averaged, optimizer, scaler, recipe.ema_decay or 0.0)
 
     @property

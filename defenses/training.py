@@ -89,6 +89,10 @@ def train(
     check_steps(spec, method)
     device = torch.device(device)
     recipe = spec.recipe
+    require(
+        device.type == "cuda" or not recipe.cuda_graphs,
+        f"training.cuda_graphs=true needs an NVIDIA GPU, and the device is {device}",
+    )
     data = data.to(device)
     steps = steps_per_epoch(spec, len(data.train))
     judged_on = selection_split(recipe.selection, data)

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sweep import compose, dispatch, manifest, task
-from sweep.console import console, errors, show_row, user_errors
+from sweep.console import errors, follow_one, show_row, user_errors
 from sweep.plan import plan, plan_one
 from sweep.store import Store
 from sweep.worker import StopFlag
@@ -48,11 +48,8 @@ def run_one(config: DictConfig) -> int:
     stop = StopFlag()
     stop.listen()
 
-    def on_epoch(record: dict[str, Any]) -> None:
-        numbers = [f"{k} {v:.3g}" for k, v in record.items() if isinstance(v, float)]
-        console.print(f"epoch {record['epoch']}/{job.spec.recipe.epochs}  " + "  ".join(numbers))
-
-    report = task.run(job, store, should_stop=stop, on_epoch=on_epoch)
+    with follow_one(job.spec.recipe.epochs) as on_epoch:
+        report = task.run(job, store, should_stop=stop, on_epoch=on_epoch)
     for row in report.rows:
         show_row(row)
     if report.outcome != "done":

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -88,6 +89,38 @@ def follow(
                 console.print(f"  {percent:3.0f} %, {finished}/{len(selected)} trainings")
 
         yield on_event
+
+
+def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
+    """One epoch in words: loss terms, accuracies on held-out images, speed and the time left.
+
+    The time left supposes that the other epochs take as long as this one.
+    """
+    terms = [f"{k.partition('/')[2]} {v:.4g}" for k, v in record.items() if k.startswith("loss/")]
+    parts = [f"epoch {record['epoch']}/{epochs}", f"lr {record['lr']:.3g}"]
+    parts.append(f"loss {record['loss']:.4g} ({', '.join(terms)})")
+    parts.append(f"clean {record['clean_selection']:.1%}")
+    if record["pgd_selection"] is not None:
+        parts.append(f"PGD {record['pgd_selection']:.1%}")
+    parts.append(f"{record['images_per_second']:.0f} images/s")
+    left = timedelta(seconds=round(record["seconds"] * (epochs - record["epoch"])))
+    return "  ".join([*parts, f"{left} left"])
+
+
+@contextmanager
+def follow_one(epochs: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A live line about one training; where the output is no terminal, a line for each epoch."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        line = bar.add_task("epoch 1", total=epochs)
+
+        def on_epoch(record: Mapping[str, Any]) -> None:
+            text = epoch_line(record, epochs)
+            bar.update(line, description=text, completed=record["epoch"])
+            if not console.is_terminal:
+                console.print(text, markup=False)
+
+        yield on_epoch
 
 
 def show_failures(bad: Sequence[Mapping[str, Any]], jobs: Mapping[int, Job], plan: Plan) -> None:

@@ -10,14 +10,10 @@ from dataclasses import dataclass
 import torch
 
 from defenses import architectures
-from sweep.estimate import relative_cost, training_flops
+from sweep.estimate import ASSUMED_FLOPS, arithmetic, gpu_seconds, relative_cost
 from sweep.setting import Job
 from sweep.store import Row, Store
 
-# A stated device to turn counted FLOPs into hours where nothing has been measured: an A100 runs
-# ResNet training in TF32 at about a third of its 156 TFLOP/s peak.
-ASSUMED_DEVICE = "one A100, TF32 at 50 TFLOP/s sustained"
-ASSUMED_FLOPS = 50e12
 FILES_PER_TRAINING = 9
 FILES_PER_MODEL = 2
 WEIGHTS_PER_TRAINING = 3  # initial, best and last
@@ -36,7 +32,7 @@ def hours(todo: Iterable[Job], finished: Sequence[Job], store: Store) -> Hours:
     """Hours of one device for training, evaluating and measuring ``todo``.
 
     Where trainings of an architecture are finished, by their measured seconds for each image and
-    pass; else by counted FLOPs of the training alone, on a stated device.
+    pass; else by counted FLOPs of the training steps alone, at what an A100 is assumed to sustain.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     cost: defaultdict[str, float] = defaultdict(float)
@@ -47,21 +43,27 @@ def hours(todo: Iterable[Job], finished: Sequence[Job], store: Store) -> Hours:
             seconds[job.spec.architecture] += _measured_seconds(rows)
             cost[job.spec.architecture] += relative_cost(job)
             devices[str(rows[0]["provenance"].get("device_name"))] += 1
-    total, counted, known = 0.0, 0, 0
+    total, known = 0.0, 0
+    counted: list[Job] = []
     for job in todo:
         if measured := cost.get(job.spec.architecture):
             total += seconds[job.spec.architecture] * relative_cost(job) / measured
             known += 1
         else:
-            total += counted_seconds(job)
-            counted += 1
+            total += gpu_seconds(job)
+            counted.append(job)
     sources = []
     if known:
         names = " and ".join(name for name, _ in devices.most_common())
         sources.append(f"measured in {devices.total()} trainings on {names}")
     if counted:
-        which = f"for {counted} of {known + counted} trainings " if known else ""
-        sources.append(f"{which}from counted FLOPs on {ASSUMED_DEVICE}")
+        which = f"for {len(counted)} of {known + len(counted)} trainings " if known else ""
+        kinds = sorted({kind for job in counted for kind in arithmetic(job.spec.recipe)})
+        speeds = ", ".join(f"{ASSUMED_FLOPS[kind] / 1e12:g} TFLOP/s in {kind}" for kind in kinds)
+        sources.append(
+            f"{which}from counted FLOPs of the training steps alone, at what one A100 is assumed "
+            f"to sustain: {speeds}"
+        )
     return Hours(total / 3600, "; ".join(sources) or "nothing to train")
 
 
@@ -90,11 +92,6 @@ def disk(jobs: Sequence[Job]) -> Disk:
     models = sum(len(job.checkpoints) for job in jobs)
     files = len(jobs) * FILES_PER_TRAINING + models * FILES_PER_MODEL
     return Disk(files, kept, kept + 2 * WEIGHTS_PER_CHECKPOINT * weights)
-
-
-def counted_seconds(job: Job) -> float:
-    """Seconds of a training on the assumed device."""
-    return training_flops(job) / ASSUMED_FLOPS
 
 
 @functools.cache

@@ -6,22 +6,31 @@ import functools
 import math
 
 from defenses import architectures
+from defenses.methods import METHODS
+from defenses.spec import Recipe
 from sweep.setting import Job
 
-BACKWARD = 2.0  # a backward pass costs about two forward passes
+ATTACK_STEP = 2  # forward passes' worth: one forward, and one backward to the image alone
 STEP_OVERHEAD_IMAGES = 16  # a step costs as if it had so many more images, however small it is
+# Operations a second that one A100 is assumed to sustain where nothing has been measured: a third
+# of the peak of its tensor cores (156e12 in TF32, 312e12 in half precision), and 70 % of the
+# 19.5e12 of its ordinary ones.
+ASSUMED_FLOPS = {"fp32": 14e12, "TF32": 50e12, "bf16": 100e12, "fp16": 100e12}
 
 
-def passes(job: Job) -> int:
-    """Forward-and-backward passes of one training step, per image.
+def passes(job: Job) -> tuple[float, float]:
+    """Cost of one training step per image, in forward passes: (of the loss, of the inner attack).
 
-    One for the update; one for each step of the inner maximisation (the gradient with respect to
-    the image); one for the weights' ascent of AWP; one for the clean image that TRADES and MART
-    also learn from.
+    AWP differentiates the loss twice, and in its global form also attacks twice, except in the
+    epochs of its warm-up; a mean over all epochs.
     """
-    spec = job.spec
-    clean = spec.method not in ("standard", "at")
-    return 1 + (spec.steps or 0) + (spec.optimizer == "awp") + clean
+    spec, awp = job.spec, job.spec.weight_perturbation
+    method = METHODS[spec.method]
+    loss, attack = method.loss_passes, method.craft_passes + ATTACK_STEP * (spec.steps or 0)
+    if awp is None:
+        return loss, attack
+    perturbed = 1 - min(awp.warmup_epochs / spec.recipe.epochs, 1)
+    return loss * (1 + perturbed), attack * (1 + perturbed * (awp.form == "global"))
 
 
 def steps(job: Job) -> int:
@@ -31,16 +40,28 @@ def steps(job: Job) -> int:
     return max(per_epoch, spec.recipe.min_steps_per_epoch) * spec.recipe.epochs
 
 
-def training_flops(job: Job) -> float:
-    """Floating-point operations of the whole training, from the architecture's counted ones."""
-    forward = _forward_flops(job.spec.architecture)
-    return steps(job) * job.spec.batch_size * passes(job) * (1 + BACKWARD) * forward
+def arithmetic(recipe: Recipe) -> tuple[str, str]:
+    """The kinds of arithmetic, keys of ``ASSUMED_FLOPS``, of (the loss, the inner attack)."""
+    full = "TF32" if recipe.tf32 else "fp32"
+    loss, attack = (
+        full if kind == "fp32" else kind for kind in (recipe.precision, recipe.attack_precision)
+    )
+    return loss, attack
+
+
+def gpu_seconds(job: Job) -> float:
+    """Seconds of all training steps on one A100, from counted operations and its assumed speed."""
+    forward = steps(job) * job.spec.batch_size * _forward_flops(job.spec.architecture)
+    kinds = arithmetic(job.spec.recipe)
+    return sum(
+        forward * p / ASSUMED_FLOPS[kind] for p, kind in zip(passes(job), kinds, strict=True)
+    )
 
 
 def relative_cost(job: Job) -> float:
     """Cost of a job relative to others of the same study."""
     images = steps(job) * (job.spec.batch_size + STEP_OVERHEAD_IMAGES)
-    return images * passes(job) * _forward_flops(job.spec.architecture)
+    return images * sum(passes(job)) * _forward_flops(job.spec.architecture)
 
 
 @functools.cache

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from defenses.methods import METHODS
+from defenses.spec import TrainingSpec
 from sweep import files
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,22 @@ def collect(device: torch.device, attempt: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
+    }
+
+
+def engine(spec: TrainingSpec) -> dict[str, Any]:
+    """How the training's arithmetic was done; ``tf32`` and ``cudnn_deterministic`` of a row itself
+    are those of its evaluation."""
+    recipe = spec.recipe
+    return {
+        "precision": recipe.precision,
+        "attack_precision": recipe.attack_precision,
+        "attack_mode": METHODS[spec.method].attack_mode,
+        "tf32": recipe.tf32,
+        "deterministic": recipe.deterministic,
+        "channels_last": recipe.channels_last,
+        "compile": recipe.compile,
+        "cuda_graphs": recipe.cuda_graphs,
     }
 
 

@@ -30,7 +30,7 @@ Checkpoint = Literal["best", "last"]
 # Fields added to TrainingSpec or what it contains after the first release, with the value that
 # every older training had. At that value they stay out of the hash, so that old ids hold.
 # Literal values, frozen at the field's introduction: never "today's default".
-FROZEN_DEFAULTS: dict[str, Any] = {}
+FROZEN_DEFAULTS: dict[str, Any] = {"recipe.cuda_graphs": False}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -192,7 +192,8 @@ def _finish_model(
     model = training.load_model(job.spec, data, folder / f"{checkpoint}.safetensors", device)
     row["costs"]["train_seconds"] = state["train_seconds"]
     row["provenance"] = provenance.collect(device, held.number) | {
-        "training": state.get("result", {})
+        "training": state.get("result", {}),
+        "engine": provenance.engine(job.spec),
     }
     if metrics:
         started = time.perf_counter()

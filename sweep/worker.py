@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sweep import manifest, task
+from sweep.console import epoch_line
 from sweep.setting import Job
 from sweep.store import Store
+
+log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -78,6 +81,7 @@ def run_logged(job: Job, store: Store, stop: StopFlag, out: TextIO, number: int)
     """Run one task with its own log; ``out`` gets an event for each epoch."""
 
     def on_epoch(record: dict[str, Any]) -> None:
+        log.info(epoch_line(record, job.spec.recipe.epochs))
         event = {"event": "epoch", "task": number, "epoch": record["epoch"]}
         print(json.dumps(event), file=out, flush=True)
 

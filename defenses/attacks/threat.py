@@ -35,7 +35,7 @@ class Linf:
 
     @staticmethod
     def project(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
-        return torch.clamp(x + torch.clamp(x_adv - x, -eps, eps), 0, 1)
+        return (x_adv - x).clamp_(-eps, eps).add_(x).clamp_(0, 1)
 
     @staticmethod
     def ascend(x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:

@@ -76,11 +76,16 @@ class Method(ABC):
     ``needs_inner_maximisation``: False if no images are attacked while training.
     ``attack_mode``: the model's mode while it is attacked, as in the authors' code.
     ``definition`` enters the ids of trainings: raise it when a correction changes results.
+    ``loss_passes``, ``craft_passes``: for estimates, what ``objective`` with its backward pass
+    costs, and ``craft`` besides the attack's steps, in forward passes of the network; a backward
+    pass is two.
     """
 
     needs_inner_maximisation: ClassVar[bool] = True
     attack_mode: ClassVar[Mode] = "eval"
     definition: ClassVar[int] = 1
+    loss_passes: ClassVar[float] = 3
+    craft_passes: ClassVar[float] = 0
 
     @abstractmethod
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, attack: InnerAttack) -> Tensor:

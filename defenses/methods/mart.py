@@ -7,6 +7,7 @@ Examples", ICLR 2020, https://openreview.net/forum?id=rklOg6EFwS, equations 8 an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ class MART(Method):
     finite with added constants (1.0001 - p); here log(1 - p_k) is the log-sum-exp of the other
     logits, which is the paper's formula and cannot overflow.
     """
+
+    loss_passes: ClassVar[float] = 6
 
     beta: float = 5.0
 

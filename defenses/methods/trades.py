@@ -7,6 +7,7 @@ and Accuracy", ICML 2019, https://arxiv.org/abs/1901.08573, equation 5
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,9 @@ class TRADES(Method):
     The divergence has gradient 0 at x itself, hence the noise at the start. p(x) is a constant
     while x' is sought, and differentiated in the objective.
     """
+
+    loss_passes: ClassVar[float] = 6
+    craft_passes: ClassVar[float] = 1
 
     beta: float = 6.0
 

@@ -251,6 +251,7 @@ def test_a_finished_training_is_not_repeated(
         ({"architecture": "vgg"}, "choose one of: resnet18"),
         ({"method_parameters": {"beta": 1}}, "has no hyperparameter 'beta'"),
         ({"selection": Selection(size=1000)}, "digits has 150 such images"),
+        ({"compile": True, "cuda_graphs": True}, "needs an NVIDIA GPU, and the device is cpu"),
     ],
 )
 def test_impossible_specifications_are_named(

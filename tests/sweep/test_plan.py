@@ -64,6 +64,29 @@ def test_ids_follow_what_affects_the_weights_and_nothing_else(tmp_path: Path) ->
         assert ids("method=at", different).isdisjoint(base), different
 
 
+@pytest.mark.parametrize(
+    ("overrides", "training_id"),
+    [
+        (["method=at"], "098b9d9f4f648f83"),
+        (["method=standard"], "bf94c10f64f82656"),
+        (
+            [
+                "method=trades",
+                "optimizer=awp",
+                "augmentation=crop_flip",
+                "extra_data=true",
+                "seed=3",
+            ],
+            "cf25618633058542",
+        ),
+    ],
+)
+def test_golden_ids(overrides: list[str], training_id: str, tmp_path: Path) -> None:
+    """Ids that are on people's disks: an option added since must not change them."""
+    (job,) = planned(tmp_path, *overrides).jobs
+    assert job.training_id == training_id
+
+
 def test_data_that_is_not_there_is_listed_not_an_error(tmp_path: Path) -> None:
     missing = planned(tmp_path, "study=paper", f"dataset.path={tmp_path}/nowhere")
     assert missing.models == 1344
@@ -87,6 +110,8 @@ def test_data_that_is_not_there_is_listed_not_an_error(tmp_path: Path) -> None:
         ("dataset.name=imagenet", "unknown dataset 'imagenet'"),
         ("training.selection.size=1000", "only 150 images are held out"),
         ("study.name=a/b", "usable as a folder name"),
+        ("training.precision=fp8", "choose one of: fp32, bf16, fp16"),
+        ("training.cuda_graphs=true", "needs training.compile=true"),
     ],
 )
 def test_mistakes(tmp_path: Path, override: str, message: str) -> None:
