@@ -86,7 +86,7 @@ def api_key() -> str | None:
         return None
     try:
         entry = netrc.netrc(path).authenticators(urlsplit(base_url()).netloc)
-    except (netrc.NetrcParseError, OSError):
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
         return None
     return entry[2] if entry else None
 
