@@ -121,7 +121,6 @@ def client_settings(settings: TrackingSettings, folder: Path, *, online: bool) -
         silent=True,
         symlink=False,
         x_primary=False,  # no config.yaml and wandb-summary.json: the run has both anyway
-        program="launch.py",  # and not the recorder, which no user started
         disable_code=True,
         save_code=False,
         disable_git=True,
