@@ -8,6 +8,7 @@ import pandas as pd
 
 from defenses.files import atomic_file
 from sweep import manifest
+from sweep.columns import result_columns
 from sweep.plan import progress
 from sweep.setting import Job, model_axes
 from sweep.store import Row, Store
@@ -55,28 +56,7 @@ def _record(job: Job, checkpoint: Any, row: Row | None, status: str) -> dict[str
     for axis, level in job.axes.get(checkpoint, {}).items():
         # what this study varies beyond a row's own axes
         record.setdefault(SAME_AS_AXIS.get(axis, axis), level)
-    for name, metric in row.get("metrics", {}).items():
-        record[name] = metric["value"]
-    for name, result in row.get("measures", {}).items():
-        record[f"measure/{name}"] = result["value"]
-        record[f"measure/{name}.se"] = result["se"]
-        record[f"measure/{name}.reason"] = result["reason"]
-    for name, value in row.get("costs", {}).items():
-        if isinstance(value, dict):
-            record |= {f"cost/{name}/{part}": v for part, v in value.items()}
-        else:
-            record[f"cost/{name}"] = value
-    for name, value in row.get("provenance", {}).items():
-        if isinstance(value, dict):
-            record |= {f"provenance/{name}.{part}": _cell(v) for part, v in value.items()}
-        else:
-            record[f"provenance/{name}"] = value
-    return record
-
-
-def _cell(value: Any) -> Any:
-    """A value that fits a column: nested data as text."""
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+    return record | result_columns(row)
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

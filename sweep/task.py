@@ -102,7 +102,7 @@ def _run(
 
     state = store.read_state(job.training_id)
     must_train = state.get("status") != "done"
-    live = tracking.live_run(
+    live = tracking.LiveRun(
         job.tracking,
         study_dir=store.study(job.study),
         study=job.study,
@@ -111,6 +111,7 @@ def _run(
         axes=model_axes(job.spec, job.checkpoints[0]),
         config=config,
         history_path=folder / "history.jsonl",
+        checkpoints=job.checkpoints,
     )
     with live as run:
         if must_train:
@@ -157,6 +158,7 @@ def _run(
                     row,
                     folder / "history.jsonl",
                     config,
+                    job.checkpoints,
                 )
     return Report(job.training_id, "done", None, tuple(rows), trained=must_train)
 
@@ -263,6 +265,7 @@ def _record_failure(
                 row,
                 folder / "history.jsonl",
                 to_plain(job.spec),
+                job.checkpoints,
             )
     except (OSError, lease.LeaseLost) as second:
         # a full disk, or another attempt at work: the exit status and the log still tell

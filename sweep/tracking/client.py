@@ -95,8 +95,8 @@ class OpenRun:
 
     def _sibling(self) -> str | None:
         """Address of the other checkpoint of the same training."""
-        url = self.run.url if self.online else None
-        return url.replace(self.content.model_id, self.content.sibling) if url else None
+        url, sibling = self.run.url if self.online else None, self.content.sibling
+        return url.replace(self.content.model_id, sibling) if url and sibling else None
 
     def _tidy(self) -> None:
         """Inodes count on clusters: keep the one file that `wandb sync` reads, or nothing."""

@@ -75,6 +75,7 @@ def _local_run(store: Store, study: str, job: Job, checkpoint: Checkpoint) -> Lo
         training_id=job.training_id,
         axes=row["axes"] if row else model_axes(job.spec, checkpoint),
         config=to_plain(job.spec),
+        checkpoints=job.checkpoints,
         row=row,
     )
     return LocalRun(content, path, len(history), history[-1]["epoch"] if history else 0)

@@ -7,12 +7,13 @@ came to be. Names are the column names of ``models.parquet``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweep.axes import level_name
+from sweep.columns import result_columns
 
 MAX_TAG = 64  # characters; W&B refuses longer ones
 
@@ -24,7 +25,7 @@ class RunContent:
     model_id: str
     name: str
     study: str
-    sibling: str
+    sibling: str | None  # the other checkpoint of the training, if the study has both
     tags: list[str]
     config: dict[str, Any]
     summary: dict[str, Any] = field(default_factory=dict)
@@ -45,12 +46,18 @@ def run_content(
     training_id: str,
     axes: Mapping[str, Any],
     config: Mapping[str, Any],
+    checkpoints: Sequence[str],
     row: Mapping[str, Any] | None = None,
 ) -> RunContent:
-    """The run of one model. Axes win over equally named keys of ``config``."""
+    """The run of one model; ``checkpoints`` are those that the study has of its training.
+
+    Axes win over equally named keys of ``config``.
+    """
     checkpoint = model_id.removeprefix(f"{training_id}-")
-    sibling = f"{training_id}-{'best' if checkpoint == 'last' else 'last'}"
-    identity = {"training_id": training_id, "checkpoint": checkpoint, "sibling": sibling}
+    identity = {"training_id": training_id, "checkpoint": checkpoint}
+    sibling = next((f"{training_id}-{c}" for c in checkpoints if c != checkpoint), None)
+    if sibling is not None:
+        identity["sibling"] = sibling
     return RunContent(
         model_id=model_id,
         name=display_name(model_id, axes),
@@ -91,7 +98,6 @@ def tags(study: str, axes: Mapping[str, Any]) -> list[str]:
 
 def summary(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row under the column names of the table. Undefined values and absent notes are None."""
-    measures = row.get("measures", {})
     return {
         "model_id": row["model_id"],
         "training_id": row["training_id"],
@@ -99,12 +105,7 @@ def summary(row: Mapping[str, Any]) -> dict[str, Any]:
         "status": row["status"],
         "reason": row.get("reason"),
         "num_classes": row.get("num_classes"),
-        **{name: result["value"] for name, result in row.get("metrics", {}).items()},
-        **{f"measure/{name}": result["value"] for name, result in measures.items()},
-        **{f"measure/{name}.se": result.get("se") for name, result in measures.items()},
-        **{f"measure/{name}.reason": result.get("reason") for name, result in measures.items()},
-        **_flat("cost", row.get("costs", {}), "/"),
-        **_flat("provenance", row.get("provenance", {}), "."),
+        **result_columns(row),
     }
 
 
@@ -141,17 +142,3 @@ def _without_empty(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested configuration without empty groups, which W&B would drop silently."""
     kept = {k: _without_empty(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
     return {k: v for k, v in kept.items() if v != {}}
-
-
-_PLAIN = str | int | float | bool | None
-
-
-def _flat(prefix: str, values: Mapping[str, Any], separator: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            parts = {f"{prefix}/{name}{separator}{part}": v for part, v in value.items()}
-        else:
-            parts = {f"{prefix}/{name}": value}
-        flat |= {key: v if isinstance(v, _PLAIN) else repr(v) for key, v in parts.items()}
-    return flat

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import multiprocessing.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +24,7 @@ from sweep.tracking.settings import TrackingSettings, redact, wandb_folder
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class LiveRun:
     """A context in which the run of the model in training is kept up to date.
 
@@ -29,27 +32,20 @@ class LiveRun:
     training goes on with it, without a gap and without an epoch twice.
     """
 
-    def __init__(
-        self,
-        settings: TrackingSettings,
-        study_dir: Path,
-        study: str,
-        model_id: str,
-        training_id: str,
-        axes: Mapping[str, Any],
-        config: Mapping[str, Any],
-        history_path: Path,
-    ) -> None:
-        self._settings = settings
-        self._study_dir = study_dir
-        self._study = study
-        self._model_id = model_id
-        self._training_id = training_id
-        self._axes = dict(axes)
-        self._config = dict(config)
-        self._history_path = history_path
-        self._live = settings.is_online()
-        self._opened = False
+    settings: TrackingSettings
+    study_dir: Path
+    study: str
+    model_id: str
+    training_id: str
+    axes: Mapping[str, Any]
+    config: Mapping[str, Any]
+    history_path: Path
+    checkpoints: Sequence[str] = ("last", "best")  # those of the training in this study
+    _opened: bool = field(default=False, init=False)
+
+    @cached_property
+    def _live(self) -> bool:
+        return self.settings.is_online()
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +57,7 @@ class LiveRun:
         trace: TracebackType | None,
     ) -> None:
         if self._opened:
-            _send(self._settings, self._study_dir, {"op": "interrupt", "id": self._model_id})
+            _send(self.settings, self.study_dir, {"op": "interrupt", "id": self.model_id})
 
     def log_epoch(self, record: Mapping[str, Any]) -> None:
         """Show one more epoch. ``record`` is a line of the history and durable already."""
@@ -70,8 +66,8 @@ class LiveRun:
         if not self._opened:
             self._opened = True
             self._tell("open", row=None)
-        message = {"op": "epoch", "id": self._model_id, "record": dict(record)}
-        _send(self._settings, self._study_dir, message)
+        message = {"op": "epoch", "id": self.model_id, "record": dict(record)}
+        _send(self.settings, self.study_dir, message)
 
     def finish(self, row: Mapping[str, Any]) -> None:
         """Write the model's finished row to its run and close the run."""
@@ -80,29 +76,16 @@ class LiveRun:
 
     def _tell(self, op: str, row: Mapping[str, Any] | None) -> None:
         content = run_content(
-            study=self._study,
-            model_id=self._model_id,
-            training_id=self._training_id,
-            axes=self._axes,
-            config=self._config,
+            study=self.study,
+            model_id=self.model_id,
+            training_id=self.training_id,
+            axes=self.axes,
+            config=self.config,
+            checkpoints=self.checkpoints,
             row=row,
         )
-        message = {"op": op, "run": content.to_plain(), "history": str(self._history_path)}
-        _send(self._settings, self._study_dir, message)
-
-
-def live_run(
-    settings: TrackingSettings,
-    study_dir: Path,
-    study: str,
-    model_id: str,
-    training_id: str,
-    axes: Mapping[str, Any],
-    config: Mapping[str, Any],
-    history_path: Path,
-) -> LiveRun:
-    """The run of the model in training, as a context manager. See ``LiveRun``."""
-    return LiveRun(settings, study_dir, study, model_id, training_id, axes, config, history_path)
+        message = {"op": op, "run": content.to_plain(), "history": str(self.history_path)}
+        _send(self.settings, self.study_dir, message)
 
 
 def write_run(
@@ -112,6 +95,7 @@ def write_run(
     row: Mapping[str, Any],
     history_path: Path,
     config: Mapping[str, Any],
+    checkpoints: Sequence[str] = ("last", "best"),
 ) -> None:
     """Write or update the whole run of one finished model: its history and its row."""
     run = LiveRun(
@@ -123,6 +107,7 @@ def write_run(
         row["axes"],
         config,
         history_path,
+        checkpoints,
     )
     run.finish(row)
 

@@ -86,7 +86,7 @@ def api_key() -> str | None:
         return None
     try:
         entry = netrc.netrc(path).authenticators(urlsplit(base_url()).netloc)
-    except (netrc.NetrcParseError, OSError):
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
         return None
     return entry[2] if entry else None
 
@@ -119,6 +119,7 @@ def client_environment(folder: Path, scratch: Path) -> dict[str, str]:
         "WANDB_DATA_DIR": str(scratch / "data"),
         "WANDB_CONFIG_DIR": str(scratch / "config"),
         "WANDB_ARTIFACT_DIR": str(scratch / "artifacts"),
+        "WANDB_PROGRAM": "launch.py",  # W&B shows it: not the recorder, which no user started
         "WANDB_SILENT": "true",
         "WANDB_ERROR_REPORTING": "false",
         "TMPDIR": str(scratch),

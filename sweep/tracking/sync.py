@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sweep.tracking import bulk
 from sweep.tracking.compare import LocalRun, blanks, differences, local_runs
 from sweep.tracking.handle import RecorderHandle
 from sweep.tracking.offline import damaged_folders
-from sweep.tracking.server import NO_RUN, RemoteRun, Server
+from sweep.tracking.server import NO_RUN, RUNS_PER_REQUEST, RemoteRun, Server
 from sweep.tracking.settings import TrackingSettings, wandb_folder
 
 ROUNDS = 3  # each with half as many runs at once: a service that refuses may be overrun
@@ -52,7 +52,7 @@ def sync(
     settings: TrackingSettings,
     *,
     only_finished: bool = False,
-    at_once: int = 5,
+    at_once: int = 8,
     progress: Progress = lambda done, total: None,
 ) -> SyncReport:
     """Make W&B show what the study's files say.
@@ -129,10 +129,14 @@ class _Reconciler:
             error = self._errors.get(run.model_id)
             self._report.broken[run.model_id] = error or f"differs still after sending: {left}"
 
-    def _look(self) -> list[str]:
-        """Ask the service; returns the runs that turn out to be equal, no longer to do."""
-        self._remote |= self._server.runs([run.model_id for run in self._todo])
-        equal = {r.model_id for r in self._todo if not differences(r, self._seen(r))}
+    def _look(self, model_ids: Collection[str] | None = None) -> list[str]:
+        """Ask the service about these or all that is to do.
+
+        Returns the runs that turn out to be equal; they are no longer to do.
+        """
+        asked = [r for r in self._todo if model_ids is None or r.model_id in model_ids]
+        self._remote |= self._server.runs([run.model_id for run in asked])
+        equal = {r.model_id for r in asked if not differences(r, self._seen(r))}
         for model_id in equal:
             (self._folder / "missing" / f"{model_id}.json").unlink(missing_ok=True)
         self._todo = [run for run in self._todo if run.model_id not in equal]
@@ -140,17 +144,27 @@ class _Reconciler:
         return sorted(equal)
 
     def _send_folders(self, at_once: int) -> None:
-        """First what the service has nothing of, where an offline folder holds it."""
+        """First what the service has nothing of, where an offline folder holds it.
+
+        What has come through is compared while the rest is on its way.
+        """
         new = [run.model_id for run in self._todo if self._seen(run) is None]
         folders = bulk.intact_folders(self._folder, new)
         if len(folders) < MIN_FOLDERS:
             return
         before = self._total - len(self._todo)
+        sent: list[str] = []
+        looked = 0
 
-        def progress(done: int) -> None:
-            self._progress(before + done, self._total)
+        def on_sent(model_ids: list[str]) -> None:
+            nonlocal looked
+            sent.extend(model_ids)
+            self._progress(before + len(sent), self._total)
+            if len(sent) - looked >= RUNS_PER_REQUEST:
+                self._report.updated += self._look(set(sent[looked:]))
+                looked = len(sent)
 
-        bulk.upload(folders, self._folder, self._settings, at_once, progress)
+        bulk.upload(folders, self._folder, self._settings, at_once, on_sent)
         self._report.updated += self._look()
 
     def _seen(self, run: LocalRun) -> RemoteRun | None:

@@ -25,7 +25,7 @@ def main(root: Path, epochs: int, end: str) -> None:
     only = job(0, settings)
     row = store.read_row(only.model_id("last"))
     assert row is not None
-    live = tracking.live_run(
+    live = tracking.LiveRun(
         settings,
         store.study(STUDY),
         STUDY,

@@ -37,6 +37,7 @@ class Service:
         )
         self._wait()
         self._weaken_key_hash()
+        self._held_open = self._hold_database_open()
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -57,6 +58,13 @@ class Service:
         cheap = bcrypt.hashpw(API_KEY.encode(), bcrypt.gensalt(4)).decode()
         with sqlite3.connect(self.folder / "openwandb.db", timeout=30) as database:
             database.execute("UPDATE api_keys SET key_hash = ?", (cheap,))
+
+    def _hold_database_open(self) -> sqlite3.Connection:
+        """The server opens and closes its database at each query, and SQLite tidies up whenever
+        the last one closes: with one held open, requests take a fraction of the time."""
+        database = sqlite3.connect(self.folder / "openwandb.db", check_same_thread=False)
+        database.execute("SELECT COUNT(*) FROM runs").fetchone()
+        return database
 
     def forget_runs(self) -> None:
         with sqlite3.connect(self.folder / "openwandb.db", timeout=30) as database:
@@ -103,6 +111,7 @@ class Service:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
+        self._held_open.close()
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 

@@ -46,7 +46,7 @@ def task(
     assert row is not None
     row = store.write_row(row)
     path = store.training(job_.training_id) / "history.jsonl"
-    with tracking.live_run(
+    with tracking.LiveRun(
         settings,
         store.study(STUDY),
         STUDY,

@@ -37,7 +37,7 @@ def play(store: Store, settings: TrackingSettings) -> None:
         assert best is not None
         config = to_plain(job_.spec)
         folder = store.study(STUDY)
-        with tracking.live_run(
+        with tracking.LiveRun(
             settings,
             folder,
             STUDY,

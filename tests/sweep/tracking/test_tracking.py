@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,19 +115,23 @@ def test_summary_has_the_columns_of_the_table(tmp_path: Path) -> None:
 def test_content_keeps_types_and_links_the_sibling() -> None:
     only = job(1, TrackingSettings())
     final = row(only, "best")
-    content = run_content(
-        study="s",
-        model_id=only.model_id("best"),
-        training_id=only.training_id,
-        axes=final["axes"],
-        config={"recipe": {"lr": 0.1, "none": {}}, "method_parameters": {}},
-        row=final,
-    )
+    parts: dict[str, Any] = {
+        "study": "s",
+        "model_id": only.model_id("best"),
+        "training_id": only.training_id,
+        "axes": final["axes"],
+        "config": {"recipe": {"lr": 0.1, "none": {}}, "method_parameters": {}},
+        "row": final,
+    }
+    content = run_content(**parts, checkpoints=only.checkpoints)
     assert content.config["batch_size"] == 32
     assert content.config["extra_data"] is True
     assert content.config["recipe"] == {"lr": 0.1}  # W&B drops empty groups
     assert "method_parameters" not in content.config
-    assert content.sibling == only.model_id("last")
+    assert content.sibling == content.config["sibling"] == only.model_id("last")
+    alone = run_content(**parts, checkpoints=("best",))
+    assert alone.sibling is None  # a link would lead nowhere
+    assert "sibling" not in alone.config
     assert content.finished
     assert "=" not in "".join(content.tags)
     assert all(len(tag) <= 64 for tag in tags("s" * 100, final["axes"]))
@@ -286,7 +291,7 @@ def test_recorder_that_hangs_holds_nobody_up_for_long(
     path = write_history(store, only, history(0))
     monkeypatch.setattr(sys, "executable", str(hanging))
     started = time.monotonic()
-    with tracking.live_run(
+    with tracking.LiveRun(
         settings, store.study(STUDY), STUDY, final["model_id"], only.training_id,
         final["axes"], {}, path,
     ) as run:  # fmt: skip
