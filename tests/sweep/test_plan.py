@@ -68,7 +68,7 @@ def test_data_that_is_not_there_is_listed_not_an_error(tmp_path: Path) -> None:
     missing = planned(tmp_path, "study=paper", f"dataset.path={tmp_path}/nowhere")
     assert missing.models == 1344
     assert len(missing.missing_files) >= 1
-    assert "dataset.download=true" in missing.missing_files[0]
+    assert "sweep prepare dataset=" in missing.missing_files[0]
 
 
 @pytest.mark.parametrize(
