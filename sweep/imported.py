@@ -83,6 +83,10 @@ def load(imported: Imported, data: Data, device: torch.device) -> nn.Module:
     model = ZooModel.parse(imported.name)
     assert imported.folder is not None
     folder = Path(imported.folder)
+    require(
+        data.in_channels == 3,  # where a normalisation of three would turn grey into colour
+        f"{model.label} does not take the grey images of {data.name}",
+    )
     network = zoo.load(model, folder)
     require(
         zoo.checksum(model, folder) == imported.sha256,

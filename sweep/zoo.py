@@ -119,7 +119,7 @@ def prepare(model: ZooModel, folder: Path) -> list[Path]:
 def _download(gdown: Any, drive_id: str, path: Path, label: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    with path.with_name(f".{path.name}.lock").open("w") as lock:  # one download into one file
+    with path.with_name(".lock").open("w") as lock:  # two must not download into one file
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.is_file():
             return
