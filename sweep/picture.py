@@ -75,9 +75,10 @@ class Attacked:
     @property
     def attack(self) -> str:
         """Method, norm and size, as people write them: ``PGD, L∞ ε = 2/255``."""
-        linf = self.norm == "linf"
-        radius = f"{self.eps * 255:g}/255" if linf else f"{self.eps:g}"
-        return f"{self.method.upper()}, {'L∞' if linf else 'L2'} ε = {radius}"
+        levels = self.eps * 255
+        whole = self.norm == "linf" and abs(levels - round(levels)) < 1e-6
+        radius = f"{round(levels)}/255" if whole else f"{self.eps:g}"
+        return f"{self.method.upper()}, {'L∞' if self.norm == 'linf' else 'L2'} ε = {radius}"
 
 
 def torchvision_classifier(
@@ -171,6 +172,7 @@ def attack_picture(
     ``step_size`` defaults to 2.5 eps / steps; for square ``steps`` are queries.
     """
     require_choice("method", method, get_args(Method))
+    require(steps >= 1, f"steps={steps} must be at least 1")
     require(
         target is None or method in TARGETED,
         f"method={method} has no target; choose one of: {', '.join(TARGETED)}",

@@ -40,7 +40,7 @@ def figure(result: Attacked) -> Figure:
     panels = (
         ("original", result.original, _caption(result.before)),
         (
-            f"perturbation × {scale:.0f}",
+            f"perturbation × {scale:.3g}",
             0.5 + scale * delta,
             f"grey is no change; largest {largest * 255:.2f}/255",
         ),

@@ -133,8 +133,9 @@ def test_prepare_fetches_goes_on_and_says_what_it_could_not(
     package: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = [
-        "study=robustbench", "dataset.name=npz", f"dataset.path={images}", "dataset.selection_size=20",
-        "imported=cifar10/Linf/One,cifar10/Linf/Three", f"results_dir={tmp_path}/results",
+        "study=robustbench", "dataset.name=npz", f"dataset.path={images}",
+        "dataset.selection_size=20", "imported=cifar10/Linf/One,cifar10/Linf/Three",
+        f"results_dir={tmp_path}/results",
     ]  # fmt: skip
     asked: list[str] = []
 
@@ -146,9 +147,7 @@ def test_prepare_fetches_goes_on_and_says_what_it_could_not(
 
     package.gdown.download = download
     said: list[str] = []
-    assert prepare(overrides, said.append) == [
-        "cifar10/Linf/Three could not be fetched: no route"
-    ]
+    assert prepare(overrides, said.append) == ["cifar10/Linf/Three could not be fetched: no route"]
     assert said[0] == "npz: 80 training and 60 test images"
     assert "One.pt" in said[1]
     assert asked == ["id-one", "id-a", "id-b"]

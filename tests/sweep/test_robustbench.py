@@ -52,7 +52,8 @@ def test_end_to_end(tmp_path: Path, launch: Launch, sweep: Launch) -> None:
     study = (
         "study=robustbench", f"imported={','.join(LABELS)}", f"results_dir={tmp_path}/results",
         "dataset.name=npz", f"dataset.path={tmp_path}/small.npz", "dataset.selection_size=20",
-        "dataset.train_size=10", "dataset.test_size=10", "evaluation.masking_images=0", "evaluation.steps=1", "tracking=none", "device=cpu",
+        "dataset.train_size=10", "dataset.test_size=10", "evaluation.masking_images=0",
+        "evaluation.steps=1", "tracking=none", "device=cpu",
         "measures=[prob_margin_clean,average_ce_clean,entropy_clean,param_norm,euclid_init_norm]",
     )  # fmt: skip
     refused = launch("-m", *study)

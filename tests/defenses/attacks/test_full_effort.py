@@ -32,12 +32,12 @@ def victim(name: str) -> Victim:
 
 
 def standard(found: Victim, norm: str) -> Any:
-    """The authors' AutoAttack, to be told which of its attacks to run; each over all images."""
+    """The authors' AutoAttack at its standard effort, with APGD-DLR besides."""
     from pyautoattack import AutoAttack
 
     runner = AutoAttack(
-        found.model, norm=NORMS[norm], eps=found.strength(norm), device="cpu", seed=0,
-        version="custom", attacks_to_run=[], verbose=False,
+        found.model, norm=NORMS[norm], eps=found.strength(norm), seed=0,
+        version="custom", attacks=[*AUTOATTACK, "apgd-dlr"],
     )  # fmt: skip
     runner.apgd.n_restarts = runner.apgd_targeted.n_restarts = runner.fab.n_restarts = 1
     runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = 9
@@ -45,9 +45,7 @@ def standard(found: Victim, norm: str) -> Any:
     return runner
 
 
-@pytest.mark.parametrize(
-    ("name", "norm"), [("digits", "linf"), ("digits", "l2"), ("cifar_size", "linf")]
-)
+@pytest.mark.parametrize(("name", "norm"), [("digits", "linf"), ("cifar_size", "linf")])
 def test_no_weaker_than_the_authors_and_autoattack_equal(name: str, norm: Any) -> None:
     found = victim(name)
     model, x, y, eps = found.model, found.x, found.y, found.strength(norm)
@@ -78,9 +76,9 @@ def test_no_weaker_than_the_authors_and_autoattack_equal(name: str, norm: Any) -
     runner = standard(found, norm)
     theirs: dict[str, float] = {}
     withstood = torch.ones_like(y).bool()
-    for attack in (*AUTOATTACK, "apgd-dlr"):
-        runner.attacks_to_run = [attack]
-        right = model(runner.run_standard_evaluation(x, y, bs=len(x))).argmax(dim=1) == y
+    found_images = runner.run_standard_evaluation_individual(x, y, batch_size=len(x))
+    for attack, (x_adv, _) in found_images.items():
+        right = model(x_adv).argmax(dim=1) == y
         theirs[attack] = 100 * float(right.double().mean())
         if attack in AUTOATTACK:
             withstood &= right
