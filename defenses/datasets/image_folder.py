@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,12 @@ def read(spec: DatasetSpec, cache: Path) -> Source:
     root = Path(str(spec.path))
     pictures = {part: find_pictures(root, part) for part in ("train", "test")}
     names = class_names(root, pictures)
-    mode = "L" if open_picture(pictures["train"][0]).mode in ("1", "L", "I;16") else "RGB"
-    splits = read_parts(root, pictures, names, cache, lambda picture: picture.convert(mode))
+
+    @functools.cache
+    def mode() -> str:  # only asked where the cache does not know
+        return "L" if open_picture(pictures["train"][0]).mode in ("1", "L", "I;16") else "RGB"
+
+    splits = read_parts(root, pictures, names, cache, lambda picture: picture.convert(mode()))
     return Source(pool=splits["train"], test=splits["test"], class_names=names)
 
 

@@ -73,9 +73,7 @@ def test_towards_a_target(picture, classifier):
     assert result.after[0][0] == target
     assert list(result.curves) == [seen, target]
     assert result.curves[target][-1] < result.curves[target][0]
-    assert result.lines()[-1].startswith(
-        f"fooled: {seen} is seen as {target} (PGD, L∞ ε = 76.5/255"
-    )
+    assert result.lines()[-1].startswith(f"fooled: {seen} is seen as {target} (PGD, L∞ ε = 0.3")
 
 
 def test_files(picture, classifier, tmp_path):

@@ -84,7 +84,7 @@ def test_data_that_is_not_there_is_listed_not_an_error(tmp_path: Path) -> None:
         ("measures=[x_grad]", "measure 'x_grad' is not known"),
         ("measures=[./none.py:f]", "there is no file"),
         ("early_stopping=maybe", "choose one of: True, False"),
-        ("dataset.name=imagenet", "unknown dataset 'imagenet'"),
+        ("dataset.name=cifar", "unknown dataset 'cifar'"),
         ("training.selection.size=1000", "only 150 images are held out"),
         ("study.name=a/b", "usable as a folder name"),
     ],
