@@ -3,13 +3,13 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 RUN = .venv/bin/python
 
-.PHONY: demo test services chaos rehearsal lint bench clean
+.PHONY: demo test services chaos peers rehearsal lint bench clean
 
 demo: .venv/demo
 	$(RUN) launch.py -m study=demo
 
 test: .venv/test
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadscope -m "not slurm and not wandb_server and not gpu and not zoo"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadscope -m "not slurm and not wandb_server and not gpu and not zoo and not peers"
 
 # against a real Slurm and a W&B-compatible server, which the tests start themselves; see .ci/run
 services: .venv/test
@@ -22,6 +22,11 @@ chaos: .venv/test
 # all 1,344 models of the grid through a real Slurm, under faults; hours, and goes on where it was
 rehearsal: .venv/test
 	$(RUN) -m tests.rehearsal
+
+# RobustBench's package, and the authors' attacks at full effort; the package asks for an old
+# setuptools, so it lies in an environment of its own that sees everything of the other
+peers: .venv/zoo/ready
+	OMP_NUM_THREADS=1 .venv/zoo/bin/python -m pytest -n 2 -m "zoo or peers"
 
 lint: .venv/lint
 	.venv/bin/ruff check .
@@ -45,6 +50,12 @@ bench: .venv/test
 .venv/test: .venv/demo
 	$(PIP) -e '.[test]'
 	$(PIP) --no-deps torchattacks  # it asks for a version of requests from 2020
+	touch $@
+
+.venv/zoo/ready: .venv/test
+	$(RUN) -m venv .venv/zoo
+	.venv/zoo/bin/python -c "import pathlib, site; here = site.getsitepackages()[0]; outer = here.replace('/.venv/zoo/', '/.venv/'); pathlib.Path(here, 'outer.pth').write_text(f'import site; site.addsitedir({outer!r})')"
+	.venv/zoo/bin/python -m pip install --quiet --disable-pip-version-check robustbench 'setuptools<81'
 	touch $@
 
 .venv/lint: .venv/test

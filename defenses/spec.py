@@ -16,6 +16,7 @@ Augmentation = Literal["none", "crop_flip"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["step", "cosine", "constant"]
 PerturbationForm = Literal["global", "layerwise"]
+Preprocessing = Literal["Res256Crop224", "BicubicRes256Crop224", "Crop288", "Res224"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -169,6 +170,8 @@ class DatasetSpec:
 
     ``train_size``, ``selection_size``, ``extra_size``, ``test_size``: None: the data set's own
     default. ``extra_labels``: labels of the extra images (``pseudo``: by a fixed standard net).
+    ``preprocessing``: how ImageNet's photographs become images of one size, as RobustBench names
+    it; None: Res256Crop224.
     """
 
     name: str = "digits"
@@ -180,12 +183,29 @@ class DatasetSpec:
     test_size: int | None = None
     extra_labels: Literal["pseudo", "true"] = "pseudo"
     extra_path: str | None = None
+    preprocessing: Preprocessing | None = None
 
     def __post_init__(self) -> None:
         require_choice("dataset.extra_labels", self.extra_labels, ("pseudo", "true"))
+        require_choice(
+            "dataset.preprocessing", self.preprocessing, (None, *get_args(Preprocessing))
+        )
         for key in ("train_size", "selection_size", "extra_size", "test_size"):
             size = getattr(self, key)
             require(size is None or size >= 1, f"dataset.{key}={size} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """Weights that come from elsewhere: a model of RobustBench's zoo, ``dataset/norm/name``.
+
+    ``folder`` says where its files are (None: in the results folder), ``sha256`` what they hold
+    (None: they are not there).
+    """
+
+    name: str
+    folder: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +213,8 @@ class TrainingSpec:
     """One training. ``method_parameters`` are those of the method's own dataclass (TRADES: beta).
 
     ``steps`` (inner maximisation) is None exactly for methods without an inner maximisation;
-    ``weight_perturbation`` is None exactly for ``optimizer="sgd"``.
+    ``weight_perturbation`` is None exactly for ``optimizer="sgd"``. ``imported``: the weights are
+    not trained but come from there, and only data set and threat mean something.
     """
 
     architecture: str
@@ -209,6 +230,7 @@ class TrainingSpec:
     threat: Threat
     recipe: Recipe
     seed: int
+    imported: Imported | None = None
 
     def __post_init__(self) -> None:
         require_choice("optimizer", self.optimizer, get_args(Optimizer))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -21,10 +20,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from measures import Result
 from sweep.estimate import relative_cost
 from sweep.plan import Plan
 from sweep.setting import Job
+from sweep.steps import Values
 from sweep.store import Row
 
 console = Console(highlight=False, soft_wrap=True)
@@ -148,24 +147,17 @@ def show_row(row: Row) -> None:
     table.add_row("status", row["status"], row["reason"] or "")
     for name, value in row["axes"].items():
         table.add_row(name, "-" if value is None else _text(value), "")
-    for name, metric in row["metrics"].items():
-        table.add_row(name, _text(metric["value"]), "")
-    for name, result in row["measures"].items():
-        _add_measure(table, name, result["value"], result["se"], result["reason"])
+    _add_values(table, row["metrics"], row["measures"])
     for name in ("train_seconds", "evaluate_seconds"):
         if name in row["costs"]:
             table.add_row(name, f"{row['costs'][name]:.2f}", "")
     console.print(table)
 
 
-def show_values(title: str, metrics: Mapping[str, float], results: Mapping[str, Result]) -> None:
+def show_values(title: str, metrics: Values, measures: Values) -> None:
     """Accuracies and measures of a model that is not part of a study."""
     table = _facts(title)
-    for name, value in metrics.items():
-        table.add_row(name, _text(value), "")
-    for name, result in results.items():
-        value_or_none = None if math.isnan(result.value) else result.value
-        _add_measure(table, name, value_or_none, result.se, result.reason)
+    _add_values(table, metrics, measures)
     console.print(table)
 
 
@@ -177,11 +169,13 @@ def _facts(title: str) -> Table:
     return table
 
 
-def _add_measure(
-    table: Table, name: str, value: float | None, se: float | None, reason: str | None
-) -> None:
-    note = reason or (f"± {se:.2g}" if se is not None else "")
-    table.add_row(f"measure/{name}", "undefined" if value is None else _text(value), note)
+def _add_values(table: Table, metrics: Values, measures: Values) -> None:
+    for name, metric in metrics.items():
+        table.add_row(name, _text(metric["value"]), metric.get("reason") or "")
+    for name, result in measures.items():
+        value, se = result["value"], result["se"]
+        note = result["reason"] or (f"± {se:.2g}" if se is not None else "")
+        table.add_row(f"measure/{name}", "undefined" if value is None else _text(value), note)
 
 
 def _text(value: Any) -> str:

@@ -52,7 +52,9 @@ def select(plan: Plan, state: Progress) -> list[int]:
 def require_files(plan: Plan) -> None:
     """Refuse to submit what could only fail. Raises ``ValueError`` with what is missing."""
     if plan.missing_files:
-        raise ValueError("; ".join(plan.missing_files))
+        first, more = plan.missing_files[:3], len(plan.missing_files) - 3
+        rest = f"; and {more} more, which `python -m sweep plan` lists" if more > 0 else ""
+        raise ValueError("; ".join(first) + rest)
 
 
 def run_local(plan: Plan, options: Mapping[str, Any]) -> int:

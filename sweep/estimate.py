@@ -60,6 +60,8 @@ def gpu_seconds(job: Job) -> float:
 
 def relative_cost(job: Job) -> float:
     """Cost of a job relative to others of the same study."""
+    if job.spec.imported is not None:
+        return float(job.train_size)  # nothing is known of the network before it is loaded
     images = steps(job) * (job.spec.batch_size + STEP_OVERHEAD_IMAGES)
     return images * sum(passes(job)) * _forward_flops(job.spec.architecture)
 

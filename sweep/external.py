@@ -21,10 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from defenses.architectures import build
-from defenses.datasets import Data, to_float
-from defenses.evaluation import evaluate
-from defenses.spec import Threat, require
-from measures import Result, measure
+from defenses.spec import require
 
 State = dict[str, Tensor]
 
@@ -124,36 +121,6 @@ def _find_state(content: object, path: Path) -> State:
             break
         content = inner
     raise ValueError(f"{path} holds no state dict; looked for tensors and {', '.join(CONTAINERS)}")
-
-
-def evaluate_and_measure(
-    model: nn.Module,
-    data: Data,
-    threat: Threat,
-    *,
-    names: list[str] | None = None,
-    images: int = 1000,
-    batch_size: int = 250,
-    seed: int = 0,
-) -> tuple[dict[str, float], dict[str, Result]]:
-    """Accuracies of any model, as for the models of a study, and its measures.
-
-    Measured on the first ``images`` training images. Measures that need the initial weights are
-    undefined, with that reason.
-    """
-    metrics = evaluate(model, data, threat, batch_size=batch_size, seed=seed).metrics
-    results = measure(
-        model,
-        to_float(data.train.images[:images]),
-        data.train.labels[:images],
-        names=names,
-        threat=threat,
-        initial_state=None,
-        train_size=len(data.train),
-        batch_size=batch_size,
-        seed=seed,
-    )
-    return metrics, results
 
 
 def _is_factory(text: str) -> bool:

@@ -20,6 +20,7 @@ from defenses.architectures.layers import Normalise
 from defenses.attacks import apgd, fgsm, pgd, square
 from defenses.randomness import generator
 from defenses.spec import Norm, require, require_choice
+from sweep.convert import unknown
 from sweep.external import load_model, read_weights
 
 Method = Literal["pgd", "fgsm", "apgd", "square"]
@@ -58,13 +59,26 @@ class Attacked:
     method: Method
 
     def lines(self) -> list[str]:
-        """The most likely classes before and after, for a terminal."""
+        """The most likely classes before and after, and what came of it, for a terminal."""
         width = max(len(name) for name, _ in self.before + self.after)
         text = []
         for title, ranking in (("before", self.before), ("after", self.after)):
             text.append(f"{title}:")
             text += [f"  {name:<{width}} {probability:7.2%}" for name, probability in ranking]
+        seen = self.after[0][0]
+        fooled = seen == self.target if self.target is not None else seen != self.label
+        verb = "fooled" if fooled else "not fooled"
+        aim = f", aimed at {self.target}" if self.target is not None else ""
+        text.append(f"{verb}: {self.label} is seen as {seen} ({self.attack}{aim})")
         return text
+
+    @property
+    def attack(self) -> str:
+        """Method, norm and size, as people write them: ``PGD, L∞ ε = 2/255``."""
+        levels = self.eps * 255
+        whole = self.norm == "linf" and abs(levels - round(levels)) < 1e-6
+        radius = f"{round(levels)}/255" if whole else f"{self.eps:g}"
+        return f"{self.method.upper()}, {'L∞' if self.norm == 'linf' else 'L2'} ε = {radius}"
 
 
 def torchvision_classifier(
@@ -77,7 +91,8 @@ def torchvision_classifier(
     ``ValueError`` names the file that is missing, or the models that there are.
     """
     names = torchvision.models.list_models(module=torchvision.models)
-    require(name in names, f"model={name!r} is not valid; choose one of: {', '.join(names)}")
+    if name not in names:
+        raise unknown("model", name, names)
     recipe = torchvision.models.get_model_weights(name).DEFAULT
     network = torchvision.models.get_model(name, weights=None)
     if weights == "pretrained":
@@ -157,6 +172,7 @@ def attack_picture(
     ``step_size`` defaults to 2.5 eps / steps; for square ``steps`` are queries.
     """
     require_choice("method", method, get_args(Method))
+    require(steps >= 1, f"steps={steps} must be at least 1")
     require(
         target is None or method in TARGETED,
         f"method={method} has no target; choose one of: {', '.join(TARGETED)}",

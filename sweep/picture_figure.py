@@ -40,7 +40,7 @@ def figure(result: Attacked) -> Figure:
     panels = (
         ("original", result.original, _caption(result.before)),
         (
-            f"perturbation × {scale:.0f}",
+            f"perturbation × {scale:.3g}",
             0.5 + scale * delta,
             f"grey is no change; largest {largest * 255:.2f}/255",
         ),
@@ -52,9 +52,8 @@ def figure(result: Attacked) -> Figure:
         axes.set_title(title, fontsize=11)
         axes.set_xlabel(caption, fontsize=10)
     _plot_curves(canvas.add_subplot(grid[1, :]), result)
-    radius = f"{result.eps * 255:g}/255" if result.norm == "linf" else f"{result.eps:g}"
     aim = f"towards {result.target}" if result.target else f"away from {result.label}"
-    canvas.suptitle(f"{result.method}, {result.norm} ε = {radius}, {aim}", fontsize=12)
+    canvas.suptitle(f"{result.attack}, {aim}", fontsize=12)
     return canvas
 
 

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from defenses import datasets
 from defenses.spec import DatasetSpec, Threat, TrainingSpec, require_choice
-from sweep import compose, steps
+from sweep import compose, imported, steps
 from sweep.balance import FREE_AXES, balanced
 from sweep.convert import to_dataclass
 from sweep.setting import (
@@ -51,7 +51,10 @@ class Plan:
         return sum(len(job.checkpoints) for job in self.jobs)
 
     def headline(self) -> str:
-        return f"{self.models} models from {len(self.jobs)} trainings"
+        trainings = sum(job.spec.imported is None for job in self.jobs)
+        if trainings == 0 and self.jobs:
+            return f"{self.models} imported models"
+        return f"{self.models} models from {trainings} trainings"
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,13 @@ def plan(overrides: Sequence[str]) -> Plan:
     errors: list[str] = []
     for levels, config in settings:
         try:
-            spec = training_spec(config)
+            spec, absent = imported.find(training_spec(config), store.zoo)
             wanted = measuring({k: config[k] for k in ("measures", "measure_sets", "measuring")})
         except ValueError as error:
             errors.append(str(error))
             continue
         known = describe(spec.dataset, spec.extra_data)
-        if known.missing:
-            missing[known.missing] = None
+        missing |= dict.fromkeys(m for m in (known.missing, absent) if m)
         selection, there = spec.recipe.selection, known.selection_size
         if selection.split == "held_out" and there is not None and (selection.size or 0) > there:
             errors.append(
@@ -144,10 +146,10 @@ def plan_one(config: Mapping[str, Any], store: Store) -> Job:
     Raises:
         ValueError: as ``plan``; also if files are missing.
     """
-    spec = training_spec(config)
+    spec, absent = imported.find(training_spec(config), store.zoo)
     known = _describer(store.datasets)(spec.dataset, spec.extra_data)
-    if known.missing:
-        raise ValueError(known.missing)
+    if known.missing or absent:
+        raise ValueError(known.missing or absent)
     study = str((config.get("study") or {}).get("name"))
     key = digest(identity(spec, known.fingerprint))[:16]
     job = _job(study, key, spec, config, select_measures(config), known.train_size)
@@ -173,7 +175,10 @@ def progress(jobs: Iterable[Job], store: Store, *, again: Sequence[Status] = ())
             job.evaluation, _Hashed(job.measuring), job.spec.threat, job.train_size
         )
         states: list[Status] = []
-        training_done = store.read_state(job.training_id).get("status") == "done"
+        training_done = (
+            job.spec.imported is not None
+            or store.read_state(job.training_id).get("status") == "done"
+        )
         for checkpoint in job.checkpoints:
             model_id = job.model_id(checkpoint)
             states.append(model_status(store, model_id, metrics, measured))

@@ -22,6 +22,8 @@ from defenses.spec import (
     require,
     require_choice,
 )
+from sweep import imported
+from sweep.axes import AXES
 from sweep.convert import to_dataclass, to_plain, unknown
 from sweep.tracking import TrackingSettings
 
@@ -30,7 +32,7 @@ Checkpoint = Literal["best", "last"]
 # Fields added to TrainingSpec or what it contains after the first release, with the value that
 # every older training had. At that value they stay out of the hash, so that old ids hold.
 # Literal values, frozen at the field's introduction: never "today's default".
-FROZEN_DEFAULTS: dict[str, Any] = {"recipe.cuda_graphs": False}
+FROZEN_DEFAULTS: dict[str, Any] = {"recipe.cuda_graphs": False, "imported": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,8 @@ def training_spec(config: Mapping[str, Any]) -> TrainingSpec:
     Raises:
         ValueError: a name that does not exist or a value out of range, with the valid ones.
     """
+    if config["imported"] is not None:
+        return imported.specification(config)
     method, architecture = config["method"], config["architecture"]
     if method not in METHODS:
         raise unknown("method", str(method), METHODS)
@@ -166,8 +170,17 @@ def _converted(cls: type[Any], key: str, text: str) -> Any:
 def model_axes(spec: TrainingSpec, checkpoint: Checkpoint) -> dict[str, Any]:
     """A row's axes: the eight of the grid and what else tells comparable models apart.
 
-    The same for every study that contains the model.
+    The same for every study that contains the model. Of an imported model, the eight are null.
     """
+    common = {
+        "dataset": spec.dataset.name,
+        "seed": spec.seed,
+        "norm": spec.threat.norm,
+        "eps": spec.threat.eps,
+    }
+    if spec.imported is not None:
+        null = dict.fromkeys(AXES) | {"method": spec.method}
+        return {**null, **common, "seed": None, "imported": spec.imported.name}
     return {
         "architecture": spec.architecture,
         "method": spec.method,
@@ -177,10 +190,7 @@ def model_axes(spec: TrainingSpec, checkpoint: Checkpoint) -> dict[str, Any]:
         "augmentation": spec.augmentation,
         "extra_data": spec.extra_data,
         "early_stopping": checkpoint == "best",
-        "dataset": spec.dataset.name,
-        "seed": spec.seed,
-        "norm": spec.threat.norm,
-        "eps": spec.threat.eps,
+        **common,
     }
 
 
@@ -192,6 +202,9 @@ def identity(spec: TrainingSpec, fingerprint: str) -> dict[str, Any]:
     """
     plain = to_plain(spec)
     plain["dataset"] = {"name": spec.dataset.name, "fingerprint": fingerprint}
+    if spec.imported is not None:
+        weights = {"name": spec.imported.name, "sha256": spec.imported.sha256}
+        return {"imported": weights, "dataset": plain["dataset"], "threat": plain["threat"]}
     plain["definitions"] = {
         "method": METHODS[spec.method].definition,
         "architecture": architectures.architecture(spec.architecture).definition,

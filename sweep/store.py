@@ -38,6 +38,10 @@ class Store:
     def datasets(self) -> Path:
         return self.root / "datasets"
 
+    @property
+    def zoo(self) -> Path:
+        return self.root / "zoo"
+
     def training(self, training_id: str) -> Path:
         return self.root / "trainings" / training_id
 

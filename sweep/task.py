@@ -24,7 +24,7 @@ from defenses import datasets, training
 from defenses.datasets import Data
 from defenses.numerics import numerics
 from defenses.spec import DatasetSpec
-from sweep import files, lease, provenance, steps, tracking
+from sweep import files, imported, lease, provenance, steps, tracking
 from sweep.convert import to_plain
 from sweep.setting import Checkpoint, Job, digest, identity, model_axes
 from sweep.store import Row, Store, new_row
@@ -101,7 +101,7 @@ def _run(
     files.write_json(folder / "config.json", config, before_commit=held.check)
 
     state = store.read_state(job.training_id)
-    must_train = state.get("status") != "done"
+    must_train = state.get("status") != "done" and job.spec.imported is None
     live = tracking.LiveRun(
         job.tracking,
         study_dir=store.study(job.study),
@@ -114,6 +114,9 @@ def _run(
         checkpoints=job.checkpoints,
     )
     with live as run:
+        if job.spec.imported is not None:
+            state = {"status": "done", "reason": None, "attempt": held.number}
+            files.write_json(folder / "state.json", state, before_commit=held.check)
         if must_train:
 
             def after_epoch(record: dict[str, Any]) -> None:
@@ -191,11 +194,16 @@ def _finish_model(
     if not metrics and not measures:
         return row
 
-    model = training.load_model(job.spec, data, folder / f"{checkpoint}.safetensors", device)
-    row["costs"]["train_seconds"] = state["train_seconds"]
+    weights = job.spec.imported
+    if weights is not None:
+        model = imported.load(weights, data, device)
+    else:
+        model = training.load_model(job.spec, data, folder / f"{checkpoint}.safetensors", device)
+    if "train_seconds" in state:
+        row["costs"]["train_seconds"] = state["train_seconds"]
     row["provenance"] = provenance.collect(device, held.number) | {
         "training": state.get("result", {}),
-        "engine": provenance.engine(job.spec),
+        "engine": provenance.engine(job.spec) if weights is None else {},
     }
     if metrics:
         started = time.perf_counter()
@@ -214,7 +222,11 @@ def _finish_model(
             measures,
             threat=threat,
             measuring=job.measuring,
-            initial_state=load_file(folder / "initial.safetensors", device=str(device)),
+            initial_state=(
+                load_file(folder / "initial.safetensors", device=str(device))
+                if weights is None
+                else None  # nobody knows them
+            ),
         )
         row["measures"] |= values
         row["costs"]["measure_seconds"] = row["costs"].get("measure_seconds", {}) | seconds

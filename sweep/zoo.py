@@ -9,6 +9,7 @@ complete download. ``load`` never touches the network.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib
 import importlib.util
@@ -20,14 +21,14 @@ from typing import Any, Literal
 
 from torch import nn
 
-from defenses.files import write_atomically
-from defenses.spec import Norm, require, require_choice
+from defenses.files import sync_directory, write_atomically
+from defenses.spec import Norm, Preprocessing, require, require_choice
 from sweep.external import read_weights
 
 Dataset = Literal["cifar10", "cifar100", "imagenet"]
 DATASETS: tuple[Dataset, ...] = ("cifar10", "cifar100", "imagenet")
 THREATS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
-INSTALL = "the package robustbench is not installed here; install it with pip first"
+INSTALL = "the package robustbench is not installed here: pip install -e '.[zoo]'"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,18 @@ class ZooModel:
     def __post_init__(self) -> None:
         require_choice("dataset", self.dataset, DATASETS)
         require_choice("norm", self.norm, tuple(THREATS))
+
+    @classmethod
+    def parse(cls, label: str) -> ZooModel:
+        """From ``dataset/threat/name``, as RobustBench names them. ``ValueError`` otherwise."""
+        dataset, threat, name = (*label.split("/"), "", "", "")[:3]
+        require(
+            label.count("/") == 2 and threat in THREATS.values() and bool(name),
+            f"imported={label!r} is no model of RobustBench's; write <dataset>/<threat>/<name>: "
+            f"{', '.join(DATASETS)}; {', '.join(THREATS.values())}; a name as RobustBench lists it",
+        )
+        norm = next(norm for norm, value in THREATS.items() if value == threat)
+        return cls(name, dataset, norm)  # type: ignore[arg-type] # checked there
 
     @property
     def label(self) -> str:
@@ -66,6 +79,25 @@ def missing(models: list[ZooModel], folder: Path) -> list[Path]:
     return [path for model in models for path in files(model, folder) if not path.is_file()]
 
 
+def checksum(model: ZooModel, folder: Path) -> str:
+    """SHA-256 of all files of a model together: of what is recorded, else of what is there.
+
+    ``ValueError`` names a file that is missing, and the command that fetches it.
+    """
+    digests = []
+    for path in files(model, folder):
+        require(path.is_file(), missing_line(path))
+        recorded = _checksum_file(path)
+        digests.append(recorded.read_text().strip() if recorded.is_file() else sha256(path))
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def preprocessing(model: ZooModel) -> Preprocessing | None:
+    """How the model wants ImageNet's photographs; None for images that are used as they are."""
+    name: Preprocessing | None = _entry(model).get("preprocessing")
+    return name
+
+
 def prepare(model: ZooModel, folder: Path) -> list[Path]:
     """Fetch what is missing of a model and record checksums; returns the files.
 
@@ -87,18 +119,23 @@ def prepare(model: ZooModel, folder: Path) -> list[Path]:
 def _download(gdown: Any, drive_id: str, path: Path, label: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    try:
-        gdown.download(id=drive_id, output=str(part), resume=True, quiet=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{label} could not be fetched: {reason}") from error
-    require(part.is_file(), f"{label} could not be fetched: nothing arrived")
-    try:
-        read_weights(part)
-    except ValueError:
-        part.unlink()  # continuing it would not mend it
-        raise
-    part.replace(path)
+    with path.with_name(".lock").open("w") as lock:  # two must not download into one file
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.is_file():
+            return
+        try:
+            gdown.download(id=drive_id, output=str(part), resume=True, quiet=True)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{label} could not be fetched: {reason}") from error
+        require(part.is_file(), f"{label} could not be fetched: nothing arrived")
+        try:
+            read_weights(part)
+        except ValueError:
+            part.unlink()  # continuing it would not mend it
+            raise
+        part.replace(path)
+        sync_directory(path.parent)
 
 
 def load(model: ZooModel, folder: Path) -> nn.Module:
@@ -108,16 +145,12 @@ def load(model: ZooModel, folder: Path) -> nn.Module:
     the command that fetches it) and a damaged one.
     """
     for path in files(model, folder):
-        require(
-            path.is_file(),
-            f"{path} is missing; sweep.zoo.prepare(...) fetches {model.label} on a machine with "
-            "a network",
-        )
+        require(path.is_file(), missing_line(path))
         recorded = _checksum_file(path)
         require(
             not recorded.is_file() or recorded.read_text().strip() == sha256(path),
             f"{path} has changed since it was fetched (its SHA-256 is not that of "
-            f"{recorded.name}); delete both and prepare it again",
+            f"{recorded.name}); delete both and run `python -m sweep prepare` again",
         )
         read_weights(path)  # says in one line what RobustBench would say in a page
     utils = _import("robustbench.utils")
@@ -137,6 +170,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def missing_line(path: Path) -> str:
+    """What to say of a file that is not there."""
+    return f"{path} is missing: `python -m sweep prepare`, with the run's options, fetches it"
+
+
 def _checksum_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
@@ -151,9 +189,9 @@ def _entry(model: ZooModel) -> Mapping[str, Any]:
     )
     entry: Mapping[str, Any] = listing[model.name]
     require(
-        entry.get("gdrive_id") is not None,
-        f"{model.label} is not a file of RobustBench's own but comes from timm; load it as "
-        "timm's by a factory of yours: python -m sweep measure package.module:function",
+        bool(entry.get("gdrive_id")),
+        f"{model.label} is not a file of RobustBench's own but comes from timm or torchvision; "
+        "measure it through a factory of yours: python -m sweep measure package.module:function",
     )
     return entry
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from defenses.datasets import arrays, digits, fashion_mnist, image_folder, published
+from defenses.datasets import arrays, digits, fashion_mnist, image_folder, imagenet, published
 from defenses.datasets.data import (
     Data,
     DataCorrupt,
@@ -43,6 +43,7 @@ DATASETS: dict[str, Callable[[DatasetSpec, Path], Source]] = {
     "cifar100": published.read_cifar100,
     "svhn": published.read_svhn,
     "image_folder": image_folder.read,
+    "imagenet": imagenet.read,
     "npz": arrays.read,
 }
 
@@ -137,6 +138,8 @@ def expected_train_size(spec: DatasetSpec) -> int:
     """Images in the base training set once the files are there; 0 where only they can tell."""
     if spec.train_size is not None:
         return spec.train_size
+    if spec.name == "imagenet":
+        return imagenet.SIZE
     kept_aside = fashion_mnist.EXTRA_SIZE if spec.name == "fashion_mnist" else 0
     aside = (spec.selection_size or 1000) + max(spec.extra_size or 0, kept_aside)
     return max(PUBLISHED_IMAGES.get(spec.name, 0) - aside, 0)

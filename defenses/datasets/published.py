@@ -19,6 +19,7 @@ from defenses.datasets.data import DataCorrupt, DataMissing, Split
 from defenses.datasets.source import Source
 from defenses.spec import DatasetSpec
 
+LOCK = ".lock"  # two jobs must not download into one file
 Opener = Callable[[str, bool, bool], Any]  # (root, train, download) -> torchvision's data set
 
 
@@ -67,7 +68,7 @@ def _open(spec: DatasetSpec, root: Path, opener: Opener, *, train: bool) -> Any:
         if not spec.download:
             return opener(str(root), train, False)
         root.mkdir(parents=True, exist_ok=True)
-        with (root / ".lock").open("w") as lock:  # two jobs must not download into one file
+        with (root / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return opener(str(root), train, True)
     except URLError as error:
@@ -75,10 +76,11 @@ def _open(spec: DatasetSpec, root: Path, opener: Opener, *, train: bool) -> Any:
     except RuntimeError as error:  # torchvision: files are missing or their checksum is wrong
         if "not found or corrupted" not in str(error) and "Dataset not found" not in str(error):
             raise
-        kind = DataCorrupt if root.exists() and any(root.iterdir()) else DataMissing
+        there = root.is_dir() and any(path.name != LOCK for path in root.iterdir())
+        kind = DataCorrupt if there else DataMissing
         raise kind(
-            f"{spec.name} is not complete in {root}; fetch it with `python launch.py "
-            f"dataset={spec.name} dataset.download=true`, or give its folder as dataset.path="
+            f"{spec.name} is not complete in {root}; fetch it with `python -m sweep prepare "
+            f"dataset={spec.name}`, or give its folder as dataset.path="
         ) from None
 
 

@@ -85,9 +85,13 @@ def usable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def standard_rows(table: pd.DataFrame) -> Bools:
-    """Models trained without inner maximisation: null ``steps`` (or the method's name)."""
+    """Models trained without inner maximisation: null ``steps`` (or the method's name).
+
+    How an imported model was trained is not known: it is none of them.
+    """
     if "steps" in table.columns:
-        return table["steps"].isna().to_numpy(dtype=bool)
+        here = table["method"] != "imported" if "method" in table.columns else True
+        return (table["steps"].isna() & here).to_numpy(dtype=bool)
     if "method" in table.columns:
         return (table["method"] == "standard").to_numpy(dtype=bool)
     return np.zeros(len(table), dtype=bool)

@@ -27,28 +27,37 @@ def measure(
 ) -> None:
     """Evaluate and measure any model on a data set, like the models of a study."""
     from defenses import datasets
+    from defenses.numerics import numerics
     from defenses.spec import DatasetSpec, Threat
-    from sweep import compose, external
+    from sweep import compose, external, steps
     from sweep.console import show_values
     from sweep.convert import to_dataclass
-    from sweep.setting import select_measures
+    from sweep.setting import Evaluation, select_measures
+    from sweep.task import resolve_device
 
     with user_errors():
         with compose.hydra_context():
             config = compose.compose_plain(overrides or [])
         spec = to_dataclass(DatasetSpec, config["dataset"], "dataset")
-        cache = compose.results_dir(config) / "datasets"
-        data = datasets.load(spec, extra_data=False, cache=cache)
+        threat = to_dataclass(Threat, config["threat"], "threat")
+        evaluation = to_dataclass(Evaluation, config["evaluation"], "evaluation")
         chosen = select_measures(config)
-        model = external.load_model(source, architecture=architecture)
-        metrics, results = external.evaluate_and_measure(
-            model,
-            data,
-            to_dataclass(Threat, config["threat"], "threat"),
-            names=list(chosen.names),
-            images=chosen.images or len(data.train),
-        )
-    show_values(source, metrics, results)
+        device = resolve_device(config["device"])
+        model = external.load_model(source, architecture=architecture, device=device)
+        cache = compose.results_dir(config) / "datasets"
+        data = datasets.load(spec, extra_data=False, cache=cache, device=device)
+        wanted = list(steps.metric_definitions(evaluation, threat))
+        with numerics(device):
+            metrics, _ = steps.evaluate(model, data, threat, evaluation, wanted, {})
+            measures, _ = steps.measure(
+                model,
+                data,
+                list(steps.columns(chosen.names)),
+                threat=threat,
+                measuring=chosen,
+                initial_state=None,
+            )
+    show_values(source, metrics, measures)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from sweep.cli.options import (
     open_store,
     tracking_of,
 )
-from sweep.console import console, user_errors
+from sweep.console import console, errors, user_errors
 
 app = typer.Typer()
 
@@ -38,6 +38,19 @@ def plan(
         typer.echo(json.dumps(summary.as_dict(), indent=1))
     else:
         summary.print(console)
+
+
+@app.command()
+def prepare(overrides: Overrides) -> None:
+    """Fetch a study's data and weights, where there is a network: jobs never download."""
+    from sweep.prepare import prepare as fetch
+
+    with user_errors():
+        problems = fetch(overrides, lambda line: console.print(line, markup=False, soft_wrap=True))
+    for problem in problems:
+        errors.print(f"missing: {problem}", markup=False)
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -75,10 +75,10 @@ def display_name(model_id: str, axes: Mapping[str, Any]) -> str:
     method = axes.get("method", "")
     steps = axes.get("steps")
     words = [
-        axes.get("architecture", ""),
+        axes.get("imported") or axes.get("architecture", ""),
         f"{method}-{steps}" if steps is not None else method,
         "awp" if axes.get("optimizer") == "awp" else "",
-        f"b{axes['batch_size']}" if "batch_size" in axes else "",
+        f"b{axes['batch_size']}" if axes.get("batch_size") is not None else "",
         axes["augmentation"] if axes.get("augmentation", "none") != "none" else "",
         "extra" if axes.get("extra_data") else "",
         checkpoint,

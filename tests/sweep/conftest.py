@@ -7,8 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
+
+from defenses.architectures import build
 
 ROOT = Path(__file__).resolve().parents[2]
 # one epoch on few digits, cheap measures: what is tested is the path, not the numbers
@@ -69,3 +73,47 @@ def sweep() -> Launch:
         )
 
     return run
+
+
+@pytest.fixture
+def package(monkeypatch):
+    """A stand-in for the optional package with its structure, one network and an ensemble."""
+
+    class Named:
+        def __init__(self, value):
+            self.value = value
+
+        def __eq__(self, other):
+            return self.value == other.value
+
+        def __hash__(self):
+            return hash(self.value)
+
+    def make():
+        return build("resnet_small", num_classes=10)
+
+    def load_model(name, *, model_dir, dataset, threat_model):
+        model = make()
+        path = model_dir / dataset / threat_model / f"{name}.pt"
+        model.load_state_dict(torch.load(path, weights_only=True))
+        return model
+
+    listing = {
+        "One": {"model": make, "gdrive_id": "id-one"},
+        "Three": {"model": make, "gdrive_id": ["id-a", "id-b", "id-c"]},
+        "Timm": {"model": make, "gdrive_id": None},
+    }
+    downloads: list[tuple[str, str]] = []
+    modules = {
+        "autoattack": {},
+        "robustbench": {},
+        "robustbench.model_zoo": {"model_dicts": {Named("cifar10"): {Named("Linf"): listing}}},
+        "robustbench.model_zoo.enums": {"BenchmarkDataset": Named, "ThreatModel": Named},
+        "robustbench.utils": {"load_model": load_model},
+        "gdown": {},
+    }
+    for name, content in modules.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    return SimpleNamespace(make=make, downloads=downloads, gdown=sys.modules["gdown"])

@@ -91,7 +91,7 @@ def test_data_that_is_not_there_is_listed_not_an_error(tmp_path: Path) -> None:
     missing = planned(tmp_path, "study=paper", f"dataset.path={tmp_path}/nowhere")
     assert missing.models == 1344
     assert len(missing.missing_files) >= 1
-    assert "dataset.download=true" in missing.missing_files[0]
+    assert "sweep prepare dataset=" in missing.missing_files[0]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_data_that_is_not_there_is_listed_not_an_error(tmp_path: Path) -> None:
         ("measures=[x_grad]", "measure 'x_grad' is not known"),
         ("measures=[./none.py:f]", "there is no file"),
         ("early_stopping=maybe", "choose one of: True, False"),
-        ("dataset.name=imagenet", "unknown dataset 'imagenet'"),
+        ("dataset.name=cifar", "unknown dataset 'cifar'"),
         ("training.selection.size=1000", "only 150 images are held out"),
         ("study.name=a/b", "usable as a folder name"),
         ("training.precision=fp8", "choose one of: fp32, bf16, fp16"),

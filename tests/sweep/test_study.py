@@ -69,6 +69,18 @@ def test_tau_of_the_table_is_scipys(results: Path) -> None:
         assert result.loc[name, "tau"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
+def test_measuring_a_checkpoint_by_itself_gives_the_study_s_values(
+    results: Path, sweep: Launch
+) -> None:
+    model = table(results).query("method == 'at'").iloc[0]
+    weights = results / "trainings" / model["training_id"] / f"{model['model_id'][17:]}.safetensors"
+    done = sweep("measure", str(weights), "--architecture", "resnet_small", *SMALL)
+    assert done.returncode == 0, done.stderr
+    shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if " " in line}
+    for column in ("clean_test", "pgd_train", "gap", "measure/x_grad_norm", "measure/prob_margin"):
+        assert shown[column] == f"{model[column]:.4g}", column
+
+
 def test_again_does_nothing_and_says_so(results: Path, launch: Launch) -> None:
     before = {p: p.stat().st_mtime_ns for p in results.glob("*/*/*.json")}
     again = launch("-m", *GRID, *SMALL, f"results_dir={results}")

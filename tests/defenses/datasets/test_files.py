@@ -72,6 +72,52 @@ def test_grey_pictures_have_one_channel(tmp_path: Path) -> None:
     assert source.pool.images.shape == (8, 1, 6, 6)
 
 
+def imagenet(root: Path) -> Path:
+    """Two classes of photographs of any size, three channels or one; with val for test."""
+    for part, count in (("train", 12), ("val", 6)):
+        for name in ("n01", "n02"):
+            (root / part / name).mkdir(parents=True)
+            for index in range(count):
+                shape = (300, 260 + index, 3) if index % 2 else (280, 400)
+                Image.fromarray(pixels(*shape)).save(root / part / name / f"{index}.JPEG")
+    return root
+
+
+@pytest.mark.parametrize("look", ["Res256Crop224", "BicubicRes256Crop224", "Crop288", "Res224"])
+def test_imagenet_is_a_fixed_part_prepared_as_robustbench_does(tmp_path: Path, look: Any) -> None:
+    from torchvision import transforms as T
+
+    steps = {
+        "Res256Crop224": [T.Resize(256), T.CenterCrop(224)],
+        "BicubicRes256Crop224": [
+            T.Resize(256, interpolation=T.InterpolationMode("bicubic")), T.CenterCrop(224)
+        ],
+        "Crop288": [T.CenterCrop(288)],
+        "Res224": [T.Resize([224, 224])],
+    }  # fmt: skip
+    root = imagenet(tmp_path / "imagenet")
+    spec = DatasetSpec(
+        name="imagenet", path=str(root), train_size=9, selection_size=3, test_size=5,
+        preprocessing=look,
+    )  # fmt: skip
+    data = load(spec, extra_data=False, cache=tmp_path / "cache")
+    size = 288 if look == "Crop288" else 224
+    assert data.train.images.shape == (9, 3, size, size)
+    assert len(data.test) == 5
+    assert (data.class_names, data.num_classes) == (("n01", "n02"), 2)
+    files = sorted((root / "val").glob("*/*.JPEG"))
+    expected = []
+    for path in files:
+        with Image.open(path) as picture:
+            image = T.Compose([*steps[look], T.ToTensor()])(picture.convert("RGB"))
+        expected.append((image * 255).round().byte())
+    for image, label in zip(data.test.images, data.test.labels, strict=True):
+        matches = [i for i, other in enumerate(expected) if torch.equal(image, other)]
+        assert [files[i].parent.name for i in matches] == [data.class_names[int(label)]]
+    with pytest.raises(DataMissing, match=r"imagenet cannot be downloaded for you"):
+        load(DatasetSpec(name="imagenet"), extra_data=False, cache=tmp_path / "cache")
+
+
 def test_the_fingerprint_depends_on_the_images_not_on_their_place(tmp_path: Path) -> None:
     first = folder(tmp_path / "a")
     second = tmp_path / "b"
@@ -133,7 +179,7 @@ def test_idx_files_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "mnist"])
 def test_published_data_are_not_downloaded_unasked(name: str, tmp_path: Path) -> None:
-    command = rf"python launch\.py dataset={name} dataset\.download=true"
+    command = rf"python -m sweep prepare dataset={name}"
     with pytest.raises(DataMissing, match=command):
         read_source(DatasetSpec(name=name), tmp_path)
     assert list(tmp_path.iterdir()) == []
