@@ -87,10 +87,11 @@ class Disk:
 
 def disk(jobs: Sequence[Job]) -> Disk:
     """What all trainings and models of a study take on disk, without data and W&B's folders."""
-    weights = sum(4 * _parameters(job.spec.architecture) for job in jobs)
+    trained = [job for job in jobs if job.spec.imported is None]
+    weights = sum(4 * _parameters(job.spec.architecture) for job in trained)
     kept = WEIGHTS_PER_TRAINING * weights
     models = sum(len(job.checkpoints) for job in jobs)
-    files = len(jobs) * FILES_PER_TRAINING + models * FILES_PER_MODEL
+    files = len(trained) * FILES_PER_TRAINING + models * FILES_PER_MODEL
     return Disk(files, kept, kept + 2 * WEIGHTS_PER_CHECKPOINT * weights)
 
 
