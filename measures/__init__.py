@@ -92,6 +92,7 @@ def measure(
     batch_size: int = 256,
     seed: int = 0,
     folder: Path | None = None,
+    on_result: Callable[[str, Result], None] = lambda name, result: None,
 ) -> dict[str, Result]:
     """Column name -> result, for one model. The model itself is left exactly as it was.
 
@@ -101,6 +102,7 @@ def measure(
     with eps 8/255. ``initial_state``: the state dict before training. ``train_size``: number of
     training images. ``parameters``: measure name -> its parameters that differ from the defaults.
     ``batch_size`` changes speed and memory, no value. ``seed`` names all random draws.
+    ``on_result`` is told each result as soon as it is there.
 
     ``ValueError`` for input that cannot be measured. What is undefined for this model, or raises,
     is NaN with a reason, and affects no other measure.
@@ -118,7 +120,11 @@ def measure(
         seed=seed,
         folder=folder,
     )
-    return {name: job.run(name) for name in job.chosen}
+    results = {}
+    for name in job.chosen:
+        results[name] = job.run(name)
+        on_result(name, results[name])
+    return results
 
 
 def compute(model: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> dict[str, float]:

@@ -7,8 +7,7 @@ wanted; everything else of a finished model is computed again, and nothing more.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,14 +154,27 @@ def measure(
     threat: Threat,
     measuring: Measuring,
     initial_state: dict[str, torch.Tensor] | None,
-) -> tuple[Values, dict[str, float]]:
-    """The wanted columns of a model on its training images: (values, seconds of each)."""
+    on_value: Callable[[str, dict[str, Any], float], None],
+) -> None:
+    """Compute the wanted columns of a model on its training images.
+
+    ``on_value`` gets each column, its value as a row has it, and its seconds, when it is there.
+    """
     reference = columns(measuring.names)
     split = data.train
     count = len(split.labels) if measuring.images is None else measuring.images
     index = subset(len(split.labels), count)
-    started = time.perf_counter()
-    results = measures.measure(
+
+    def on_result(name: str, result: measures.Result) -> None:
+        value = {
+            "value": _finite(result.value),
+            "se": _finite(result.se),
+            "reason": result.reason,
+            "definition": result.definition,
+        }
+        on_value(name, value, round(result.seconds, 4))
+
+    measures.measure(
         model,
         to_float(split.images[index]),
         split.labels[index],
@@ -173,19 +185,8 @@ def measure(
         parameters={n: p for n, p in measuring.parameters.items() if n in wanted},
         batch_size=measuring.batch_size,
         seed=measuring.seed,
+        on_result=on_result,
     )
-    values: Values = {}
-    seconds: dict[str, float] = {}
-    for name, result in results.items():
-        values[name] = {
-            "value": _finite(result.value),
-            "se": _finite(result.se),
-            "reason": result.reason,
-            "definition": result.definition,
-        }
-        seconds[name] = round(result.seconds, 4)
-    seconds["all"] = round(time.perf_counter() - started, 4)
-    return values, seconds
 
 
 def subset(available: int, count: int) -> torch.Tensor:

@@ -31,6 +31,7 @@ from sweep.store import Row, Store, new_row
 
 log = logging.getLogger(__name__)
 
+SAVE_MEASURES_S = 60.0  # a row is written at least so often while its measures are computed
 Outcome = Literal["done", "diverged", "oom", "failed", "running", "interrupted"]
 
 
@@ -149,7 +150,7 @@ def _run(
             if should_stop():
                 raise training.Interrupted
             with numerics(device):  # whatever the training's precision: fp32, repeatable
-                row = _finish_model(job, checkpoint, data, store, held, state, device)
+                row = _finish_model(job, checkpoint, data, store, held, state, device, should_stop)
             rows.append(row)
             if checkpoint == job.checkpoints[0]:
                 run.finish(row)
@@ -174,8 +175,12 @@ def _finish_model(
     held: lease.Lease,
     state: dict[str, Any],
     device: torch.device,
+    should_stop: Callable[[], bool],
 ) -> Row:
-    """Evaluate and measure one checkpoint: only what its row does not have yet."""
+    """Evaluate and measure one checkpoint: only what its row does not have yet.
+
+    Raises ``training.Interrupted`` between two measures; those that are there are in the row.
+    """
     folder = store.training(job.training_id)
     model_id = job.model_id(checkpoint)
     threat = job.spec.threat
@@ -216,7 +221,20 @@ def _finish_model(
         row = store.write_row(row, before_commit=held.check)
         log.info("evaluated %s in %.1f s", checkpoint, row["costs"]["evaluate_seconds"])
     if measures:
-        values, seconds = steps.measure(
+        started = saved = time.perf_counter()
+        costs = row["costs"].setdefault("measure_seconds", {})
+
+        def on_value(name: str, value: dict[str, Any], seconds: float) -> None:
+            nonlocal saved
+            row["measures"][name], costs[name] = value, seconds
+            stopping = should_stop()
+            if stopping or time.perf_counter() - saved > SAVE_MEASURES_S:
+                store.write_row(row, before_commit=held.check)
+                saved = time.perf_counter()
+            if stopping:
+                raise training.Interrupted
+
+        steps.measure(
             model,
             data,
             measures,
@@ -227,14 +245,12 @@ def _finish_model(
                 if weights is None
                 else None  # nobody knows them
             ),
+            on_value=on_value,
         )
-        row["measures"] |= values
-        row["costs"]["measure_seconds"] = row["costs"].get("measure_seconds", {}) | seconds
+        spent = time.perf_counter() - started
+        log.info("measured %s: %d in %.1f s", checkpoint, len(measures), spent)
     row["status"], row["reason"] = "done", None
-    row = store.write_row(row, before_commit=held.check)
-    if measures:
-        log.info("measured %s: %d in %.1f s", checkpoint, len(values), seconds["all"])
-    return row
+    return store.write_row(row, before_commit=held.check)
 
 
 def _record_failure(

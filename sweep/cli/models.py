@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,15 +49,17 @@ def measure(
         wanted = list(steps.metric_definitions(evaluation, threat))
         with numerics(device):
             metrics, _ = steps.evaluate(model, data, threat, evaluation, wanted, {})
-            measures, _ = steps.measure(
+            measured: dict[str, Any] = {}
+            steps.measure(
                 model,
                 data,
                 list(steps.columns(chosen.names)),
                 threat=threat,
                 measuring=chosen,
                 initial_state=None,
+                on_value=lambda name, value, _: measured.update({name: value}),
             )
-    show_values(source, metrics, measures)
+    show_values(source, metrics, measured)
 
 
 @app.command()
