@@ -31,7 +31,7 @@ def shown(*overrides: str) -> Preview:
 def test_hours_are_measured_where_the_architecture_has_run(tmp_path: Path) -> None:
     study = [*SMALL, "seed=0,1,2", f"results_dir={tmp_path}"]
     before = shown(*study)
-    assert before.cost.source.startswith("from counted FLOPs on one A100")
+    assert before.cost.source.startswith("from counted FLOPs of the training steps")
     first, *_ = plan(study).jobs
     report = task.run(first, before.plan.store)
     assert report.outcome == "done"
