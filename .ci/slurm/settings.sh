@@ -7,7 +7,7 @@ SLURM_NODES=${SLURM_NODES:-4}
 SLURM_GPUS=${SLURM_GPUS:-2}                          # per node
 SLURM_MAX_ARRAY_SIZE=${SLURM_MAX_ARRAY_SIZE:-1001}   # Slurm's default
 SLURM_MAX_SUBMIT_JOBS=${SLURM_MAX_SUBMIT_JOBS:--1}   # -1: no limit
-SLURM_SHORT_MINUTES=${SLURM_SHORT_MINUTES:-1}
+SLURM_SHORT_MINUTES=${SLURM_SHORT_MINUTES:-2}           # Slurm warns up to a minute early
 cluster=rehearsal
 database_socket=$state/mysql-run/socket
 

@@ -66,7 +66,7 @@ def test_one_more_command_completes_everything(
     workers = study.suspend_workers(
         sorted({*LINES} - {RAISING, UNDISTURBED, OUT_OF_TIME}), seconds=240
     )
-    cluster.run("scontrol", "release", jobs[OUT_OF_TIME])  # its minute begins here
+    cluster.run("scontrol", "release", jobs[OUT_OF_TIME])  # its minutes begin here
     cluster.run("scontrol", "requeue", jobs[REQUEUED])
     cluster.run("scancel", jobs[CANCELLED])
     kill_while_writing(study, WORKER_KILLED, workers[WORKER_KILLED])
@@ -76,7 +76,9 @@ def test_one_more_command_completes_everything(
     cluster.run("sbatch", "--partition=gpu", "--nodelist=gpu2", "--cpus-per-task=8", "--mem=1",
                 "--output=/dev/null", "--wrap=true")  # fmt: skip
     workers |= study.suspend_workers([OUT_OF_TIME], seconds=45)
-    cluster.wait(lambda: seconds_run(cluster, jobs[OUT_OF_TIME]) > 45, "the time limit")
+    cluster.wait(
+        lambda: seconds_run(cluster, jobs[OUT_OF_TIME]) > 100, "the time limit", seconds=120
+    )
     resume(workers[OUT_OF_TIME])
     cluster.wait(lambda: "down" in cluster.node_state("gpu3"), "the node to go down")
     kill(parent(workers[NODE_LOST]))  # not before: what is left of Slurm there would tell of it
@@ -105,7 +107,7 @@ def submit(cluster: Cluster, study: Study) -> tuple[dict[int, str], Path]:
         *ON_SLURM,
         "hydra.launcher.gpus=0",  # ten jobs at once
         "+hydra.launcher.sbatch.hold=true",
-        "+hydra.launcher.per.seed.1={partition: short, time_min: 1}",
+        "+hydra.launcher.per.seed.1={partition: short, time_min: 2}",
         "+hydra.launcher.per.seed.2={partition: scavenge}",
     )
     jobs = {line: job_id(study, line) for line in LINES}
