@@ -197,7 +197,9 @@ def _finish_model(
         row["measures"], steps.measure_definitions(job.measuring, threat, job.train_size)
     )
     if not metrics and not measures:
-        return row
+        if row["status"] == "done":
+            return row
+        return _done(row, store, held)  # stopped right after the last measure
 
     weights = job.spec.imported
     if weights is not None:
@@ -249,8 +251,11 @@ def _finish_model(
         )
         spent = time.perf_counter() - started
         log.info("measured %s: %d in %.1f s", checkpoint, len(measures), spent)
-    row["status"], row["reason"] = "done", None
-    return store.write_row(row, before_commit=held.check)
+    return _done(row, store, held)
+
+
+def _done(row: Row, store: Store, held: lease.Lease) -> Row:
+    return store.write_row(row | {"status": "done", "reason": None}, before_commit=held.check)
 
 
 def _record_failure(
