@@ -47,14 +47,17 @@ def collect(scene: Scene) -> dict[str, Any]:
 def repeated_steps(store: Store, jobs: dict[int, Job]) -> dict[str, int]:
     """Steps of which the training's log tells that they ended, and ended again.
 
-    A measuring counts as the same if it gave the same number of measures.
+    A measuring counts as the same if it gave the same number of measures, and an evaluation if
+    such a measuring followed it: the second pass evaluates masking alone.
     """
     ends: Counter[tuple[str, str]] = Counter()
     for job in jobs.values():
         log = store.training(job.training_id) / "log.txt"
         text = log.read_text() if log.exists() else ""
-        for step in re.findall(r"(trained|evaluated \w+|measured \w+: \d+) in [\d.]+ s", text):
-            ends[job.training_id, step] += 1
+        steps = re.findall(r"(trained|evaluated \w+|measured \w+: \d+) in [\d.]+ s", text)
+        for step, following in zip(steps, [*steps[1:], ""], strict=True):
+            after = following if step.startswith("evaluated") else ""
+            ends[job.training_id, f"{step} {after}"] += 1
     counts = {"steps ended": sum(ends.values())}
     return counts | {"of them again": sum(n - 1 for n in ends.values())}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy.stats import kendalltau
 
 from sweep import analysis
 from sweep.analysis.study import Analysis
@@ -34,6 +35,7 @@ def main() -> None:
     store = Store(results)
     table = collect(store, "rehearsal")
     TARGET.mkdir(exist_ok=True)
+    table = table.drop(columns="cost/measure_seconds/all", errors="ignore")
     table.to_parquet(TARGET / "models.parquet", index=False, compression="zstd")
     found = analysis.analyse(table, study="rehearsal", correctness=store.read_correct)
     analysis.report.render(found, results / "report", formats=("svg",))
@@ -85,11 +87,12 @@ def by_axis(found: Analysis) -> list[str]:
 def measures(found: Analysis) -> list[str]:
     assert found.controls is not None
     main, robust = found.main, found.results["without standard"]
+    everyone = analysis.usable(found.table[found.table["seed"] == 0])
     control, noise = found.controls.frame, found.seeds
     content = []
     for name, row in main.iterrows():
         if pd.isna(row["tau"]):
-            content.append((f"`{name}`", int(row["n"]), *["–"] * 7))
+            content.append((f"`{name}`", int(row["n"]), *["–"] * 8))
             continue
         partial = control.loc[name]
         content.append(
@@ -101,13 +104,21 @@ def measures(found: Analysis) -> list[str]:
                 signed(row["psi"]),
                 signed(row["pi"]),
                 signed(robust.loc[name, "tau"]),
+                signed(_tau(everyone, str(name))),
                 f"{signed(partial['partial'])} "
                 f"({interval(partial['partial_low'], partial['partial_high'])})",
                 f"{noise.loc[name, 'ratio']:.2f}" if name in noise.index else "–",
             )
         )
-    headings = ["measure", "models", "τ", "95 % interval", "Ψ", "π", "τ without standard"]
+    headings = ["measure", "models", "τ", "95 % interval", "Ψ", "π"]
+    headings += ["τ without standard", "τ with masked rows"]
     return rows([*headings, "partial τ given robust train accuracy", "seed sd / spread"], content)
+
+
+def _tau(table: pd.DataFrame, name: str) -> float:
+    """SciPy's τ over all rows that have a value, those that the check for masking set apart too."""
+    part = table[[f"measure/{name}", "gap"]].astype(float).dropna()
+    return float(kendalltau(part.iloc[:, 0], part.iloc[:, 1]).statistic)
 
 
 def verdicts(found: Analysis) -> list[str]:
