@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,11 +209,13 @@ def _import(module: str) -> Any:
     """A module of the optional extra, or one line that says how to install it.
 
     RobustBench imports AutoAttack's reference code as ``autoattack``, but depends on the same
-    code under its name on the package index, ``pyautoattack``.
+    code under its name on the package index, ``pyautoattack``. What it uses is deprecated in many
+    places, of which users of this project need no warning.
     """
     try:
-        if "autoattack" not in sys.modules and importlib.util.find_spec("autoattack") is None:
-            sys.modules["autoattack"] = importlib.import_module("pyautoattack")
-        return importlib.import_module(module)
+        with warnings.catch_warnings(action="ignore"):
+            if "autoattack" not in sys.modules and importlib.util.find_spec("autoattack") is None:
+                sys.modules["autoattack"] = importlib.import_module("pyautoattack")
+            return importlib.import_module(module)
     except ImportError as error:
         raise ValueError(f"{INSTALL} ({error})") from error
