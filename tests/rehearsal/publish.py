@@ -35,7 +35,7 @@ def main() -> None:
     store = Store(results)
     table = collect(store, "rehearsal")
     TARGET.mkdir(exist_ok=True)
-    table = table.drop(columns="cost/measure_seconds/all", errors="ignore")
+    table = table.drop(columns=["cost/measure_seconds/all", "provenance/host"], errors="ignore")
     table.to_parquet(TARGET / "models.parquet", index=False, compression="zstd")
     found = analysis.analyse(table, study="rehearsal", correctness=store.read_correct)
     analysis.report.render(found, results / "report", formats=("svg",))
