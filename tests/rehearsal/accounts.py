@@ -107,13 +107,16 @@ def lost_time(scene: Scene, store: Store) -> dict[str, float]:
     """Of jobs that began once, with trainings that did, and ended by themselves: their seconds.
 
     ``own``: training, evaluating, measuring, as the trainings' logs have it. ``imports``: until a
-    worker had loaded torch. ``lost``: the rest, from the job's first line to its last.
+    worker had loaded torch. ``lost``: the rest, from the job's first line to its last. The
+    first training of a process imports more (its data set's reader, parts of torch): by what it
+    took longer than later ones, ``late_imports``.
     """
     wall = imports = own = 0.0
+    overheads: tuple[list[float], list[float]] = ([], [])  # of a process's first training, of later
     trainings = [str(line["training_id"]) for line in store.manifest("rehearsal")]
     for path in scene.study.glob("submissions/*/*_log.out"):
         text = path.read_text()
-        ended = re.findall(r"line (\d+): done after", text)
+        ended = dict(re.findall(r"line (\d+): done after ([\d.]+) s", text))
         ready = [float(s) for s in re.findall(r"worker ready after ([\d.]+) s", text)]
         asked = re.findall(r", start \d+: lines ([\d, ]+) of", text)
         if not (len(ready) == len(asked) == 1 and len(ended) == len(asked[0].split(","))):
@@ -125,10 +128,22 @@ def lost_time(scene: Scene, store: Store) -> dict[str, float]:
             continue
         wall += stamps[-1] - stamps[0]
         imports += ready[0]
-        own += sum(s for s in seconds if s is not None)
+        known = [s for s in seconds if s is not None]
+        own += sum(known)
+        for i, (took, spent) in enumerate(zip(ended.values(), known, strict=True)):
+            overheads[i > 0].append(float(took) - spent)
+    first, later = (sum(o) / len(o) for o in overheads)
+    late_imports = len(overheads[0]) * (first - later)
     lost = wall - imports - own
-    share = lost / (wall - imports) if wall > imports else float("nan")
-    return {"wall_s": wall, "imports_s": imports, "own_s": own, "lost_s": lost, "lost_share": share}
+    return {
+        "wall_s": wall,
+        "imports_s": imports,
+        "own_s": own,
+        "lost_share": lost / (wall - imports),
+        "overhead_of_a_first_training_s": first,
+        "overhead_of_a_later_training_s": later,
+        "lost_share_without_late_imports": (lost - late_imports) / (wall - imports - late_imports),
+    }
 
 
 def _own_seconds(log: Path, begin: float, end: float) -> float | None:
