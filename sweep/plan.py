@@ -270,8 +270,8 @@ def _sampled(trainings: dict[str, Job], count: int | None) -> dict[str, Job]:
         axes = job.axes[job.checkpoints[0]]
         levels = tuple(repr(v) for k, v in axes.items() if k not in FREE_AXES)
         settings.setdefault(levels, []).append(key)
-    chosen = balanced(list(settings), count)
-    kept = {key for index in chosen for key in list(settings.values())[index]}
+    groups = list(settings.values())
+    kept = {key for index in balanced(list(settings), count) for key in groups[index]}
     return {key: job for key, job in trainings.items() if key in kept}
 
 

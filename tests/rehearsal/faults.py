@@ -27,11 +27,7 @@ class Fault:
 
 def worker_killed(scene: Scene) -> str | None:
     """As the out-of-memory killer does."""
-    for pid in processes("sweep.worker")[:1]:
-        job = job_of(pid)
-        os.kill(pid, signal.SIGKILL)
-        return f"kill -9 of the worker process of job {job}"
-    return None
+    return _kill_one("sweep.worker", "the worker process")
 
 
 def jobs_requeued(scene: Scene) -> str | None:
@@ -43,11 +39,7 @@ def jobs_requeued(scene: Scene) -> str | None:
 
 def job_killed(scene: Scene) -> str | None:
     """The process that Slurm started dies; what it had begun is left for the next command."""
-    for pid in processes("submitit.core._submit")[:1]:
-        job = job_of(pid)
-        os.kill(pid, signal.SIGKILL)
-        return f"kill -9 of the process of job {job}"
-    return None
+    return _kill_one("submitit.core._submit", "the process")
 
 
 def job_cancelled(scene: Scene) -> str | None:
@@ -164,6 +156,14 @@ def strike_due(scene: Scene) -> None:
             return
         except OSError:
             time.sleep(1)
+
+
+def _kill_one(module: str, name: str) -> str | None:
+    for pid in processes(module)[:1]:
+        job = job_of(pid)  # gone with the process
+        os.kill(pid, signal.SIGKILL)
+        return f"kill -9 of {name} of job {job}"
+    return None
 
 
 def processes(module: str) -> list[int]:

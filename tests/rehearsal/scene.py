@@ -96,12 +96,15 @@ def _mount(results: Path) -> None:
     if os.path.ismount(results):
         return
     image = results.with_suffix(".img")
-    if not image.exists():
+    new = not image.exists()
+    if new:
         with image.open("wb") as file:
             file.truncate(DISK_GB * 10**9)
         subprocess.run(["mkfs.ext4", "-q", "-i", "8192", str(image)], check=True)
     done = subprocess.run(["mount", "-o", "loop", str(image), str(results)], capture_output=True)
     if done.returncode:
+        if not new:  # it holds what was computed before
+            sys.exit(f"{image} cannot be mounted: {done.stderr.decode().strip()}")
         image.unlink()
         print(f"no disk of its own ({done.stderr.decode().strip()}): it will not fill")
 
