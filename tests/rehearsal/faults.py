@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.rehearsal.scene import Scene
+from tests.slurm.cluster import full_disk
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,10 @@ def controller_killed(scene: Scene) -> str | None:
 def disk_full(scene: Scene) -> str | None:
     if not os.path.ismount(scene.results):
         return None
-    filler = scene.results / "filler"
     before = restarts(scene)
     started = time.monotonic()
-    with filler.open("wb", buffering=0) as file:
-        for block in (b"\0" * 2**20, b"\0" * 2**12):
-            try:
-                while True:
-                    file.write(block)
-            except OSError:
-                continue
-    _until(lambda: restarts(scene) != before, 60)
-    filler.unlink()
+    with full_disk(scene.results):
+        _until(lambda: restarts(scene) != before, 60)
     return f"no byte free for {time.monotonic() - started:.0f} s"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,3 +108,18 @@ class Cluster:
     def node_state(self, node: str) -> str:
         """What Slurm thinks of a node: idle, mixed, down* ..."""
         return self.run("sinfo", "--noheader", "--partition=gpu", f"--nodes={node}", "--format=%T")
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """The file system that ``folder`` is on has no byte left meanwhile."""
+    filler = folder / "filler"
+    try:
+        with filler.open("wb", buffering=0) as file:
+            for block in (b"\0" * 2**20, b"\0" * 2**12):
+                with suppress(OSError):
+                    while file.write(block) == len(block):
+                        pass
+        yield
+    finally:
+        filler.unlink()

@@ -151,6 +151,13 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def asked_to_stop(pid: int) -> bool:
+    """Whether SIGTERM waits for a stopped process: Slurm has warned the task that started it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return bool(int(fields["ShdPnd"], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def state(pid: int) -> str:
     """What a process is doing, in one letter: R, S, D, T (stopped), Z (dead)."""
     return _stat(pid)[0]

@@ -11,15 +11,14 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.slurm.cluster import Cluster
-from tests.slurm.study import ON_SLURM, Study, kill, parent, resume, state
+from tests.slurm.cluster import Cluster, full_disk
+from tests.slurm.study import ON_SLURM, Study, asked_to_stop, kill, parent, resume, state
 from tests.slurm.tearing import stop_while_writing
 
 pytestmark = [pytest.mark.slurm, pytest.mark.chaos]
@@ -76,9 +75,7 @@ def test_one_more_command_completes_everything(
     cluster.run("sbatch", "--partition=gpu", "--nodelist=gpu2", "--cpus-per-task=8", "--mem=1",
                 "--output=/dev/null", "--wrap=true")  # fmt: skip
     workers |= study.suspend_workers([OUT_OF_TIME], seconds=45)
-    cluster.wait(
-        lambda: seconds_run(cluster, jobs[OUT_OF_TIME]) > 100, "the time limit", seconds=120
-    )
+    cluster.wait(lambda: asked_to_stop(workers[OUT_OF_TIME]), "the time limit", seconds=120)
     resume(workers[OUT_OF_TIME])
     cluster.wait(lambda: "down" in cluster.node_state("gpu3"), "the node to go down")
     kill(parent(workers[NODE_LOST]))  # not before: what is left of Slurm there would tell of it
@@ -152,17 +149,11 @@ def check_that_it_happened(cluster: Cluster, study: Study, jobs: dict[int, str])
 
 def fill_the_disk(cluster: Cluster, disk: Path, job: str, worker: int) -> None:
     """Fill the disk under a worker, until its job has given up; then free it."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for block in (b"\0" * 2**20, b"\0" * 2**12):
-            with suppress(OSError):
-                while file.write(block) == len(block):
-                    pass
-    resume(worker)
-    cluster.wait(
-        lambda: cluster.jobs().get(job) == "PENDING", "the job to be requeued", hurry=False
-    )
-    filler.unlink()
+    with full_disk(disk):
+        resume(worker)
+        cluster.wait(
+            lambda: cluster.jobs().get(job) == "PENDING", "the job to be requeued", hurry=False
+        )
 
 
 def job_id(study: Study, line: int) -> str:
@@ -180,12 +171,6 @@ def kill_while_writing(study: Study, line: int, worker: int) -> None:
         time.sleep(0.01)
     assert aside.stat().st_size == written
     assert not zipfile.is_zipfile(aside), "the checkpoint is torn"
-
-
-def seconds_run(cluster: Cluster, job: str) -> int:
-    shown = cluster.run("squeue", "--noheader", "--format=%M", f"--jobs={job}").strip()
-    minutes, seconds = shown.split(":")
-    return 60 * int(minutes) + int(seconds)
 
 
 def finished_files(study: Study) -> list[Path]:
