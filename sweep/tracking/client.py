@@ -57,8 +57,7 @@ class OpenRun:
             job_type="model",
             tags=content.tags,
             config=content.config,
-            # Without a run there, the client need not ask once more whether there is one.
-            resume="allow" if epochs_there != NO_RUN else None,
+            resume="allow",
             reinit="create_new",
             settings=client_settings(settings, folder, online=online),
         )
