@@ -53,7 +53,7 @@ def perturbed_gradients(
         total.backward()
         return terms
 
-    x_adv = method.craft(model, x, y, attack)
+    x_adv = method.adversarial(model, x, y, attack)
     if awp.form == "layerwise":
         with unchanged_statistics(model):
             differentiate(x_adv)
@@ -61,7 +61,7 @@ def perturbed_gradients(
             return differentiate(x_adv)
     differentiate(x_adv)
     with worst_weights(model, awp.gamma, awp.form):
-        return differentiate(method.craft(model, x, y, attack))
+        return differentiate(method.adversarial(model, x, y, attack))
 
 
 @contextmanager

@@ -106,6 +106,8 @@ class Recipe:
     ``compile``: torch.compile for the network. ``cuda_graphs``: with it, on a GPU, the compiled
     kernels are recorded once and replayed (its mode "reduce-overhead"): for small networks, whose
     kernels take less time than launching them.
+    ``fold_batch_norm``: while a batch is attacked in eval mode, batch norm is part of the
+    convolutions before it (``defenses.folding``).
     """
 
     epochs: int = 200
@@ -125,6 +127,7 @@ class Recipe:
     channels_last: bool = False
     compile: bool = False
     cuda_graphs: bool = False
+    fold_batch_norm: bool = False
     tf32: bool = False
     deterministic: bool = True
     selection: Selection = field(default_factory=Selection)
@@ -156,6 +159,11 @@ class Recipe:
         require(
             self.compile or not self.cuda_graphs,
             "training.cuda_graphs=true records compiled kernels: it needs training.compile=true",
+        )
+        require(
+            not (self.compile and self.fold_batch_norm),
+            "training.fold_batch_norm=true changes the network that training.compile=true has "
+            "compiled; choose one of the two",
         )
         require(
             self.selection.first_epoch <= self.epochs,

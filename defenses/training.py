@@ -175,7 +175,7 @@ def leave_gradients(
         return perturbed_gradients(
             state.model, method, x, y, attack, awp, precision=recipe.precision, loss_scale=scale
         )
-    x_adv = method.craft(state.model, x, y, attack)
+    x_adv = method.adversarial(state.model, x, y, attack)
     with autocast(x.device, recipe.precision):
         terms = method.objective(state.model, x, x_adv, y)
     (terms.total if scale is None else terms.total * scale).backward()
@@ -202,6 +202,7 @@ def inner_attack(
         norm=threat.norm,
         mode=method.attack_mode,
         precision=recipe.attack_precision,
+        fold_batch_norm=recipe.fold_batch_norm,
         generator=generator(training_id, "attack", epoch, step, device=device),
     )
 

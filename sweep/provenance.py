@@ -52,6 +52,7 @@ def engine(spec: TrainingSpec) -> dict[str, Any]:
         "channels_last": recipe.channels_last,
         "compile": recipe.compile,
         "cuda_graphs": recipe.cuda_graphs,
+        "fold_batch_norm": recipe.fold_batch_norm,
     }
 
 

@@ -32,7 +32,11 @@ Checkpoint = Literal["best", "last"]
 # Fields added to TrainingSpec or what it contains after the first release, with the value that
 # every older training had. At that value they stay out of the hash, so that old ids hold.
 # Literal values, frozen at the field's introduction: never "today's default".
-FROZEN_DEFAULTS: dict[str, Any] = {"recipe.cuda_graphs": False, "imported": None}
+FROZEN_DEFAULTS: dict[str, Any] = {
+    "recipe.cuda_graphs": False,
+    "recipe.fold_batch_norm": False,
+    "imported": None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +218,9 @@ def identity(spec: TrainingSpec, fingerprint: str) -> dict[str, Any]:
         del plain["recipe"]["crop_padding"], plain["recipe"]["horizontal_flip"]
     if spec.steps != 1:
         del plain["recipe"]["single_step_size"]
+    method = METHODS[spec.method]
+    if not method.needs_inner_maximisation or method.attack_mode != "eval":
+        del plain["recipe"]["fold_batch_norm"]
     if spec.recipe.schedule != "step":
         del plain["recipe"]["milestones"], plain["recipe"]["lr_decay"]
     for key, value in FROZEN_DEFAULTS.items():

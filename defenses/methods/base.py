@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from defenses.attacks.inference import Mode
 from defenses.attacks.losses import AttackLoss, attack_loss
 from defenses.attacks.pgd import pgd
+from defenses.folding import folded
 from defenses.spec import Norm, Precision
 
 AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,7 +32,8 @@ class LossTerms(NamedTuple):
 class InnerAttack:
     """The inner maximisation of one training step: PGD at the study's threat.
 
-    ``eps`` and ``step_size`` are in units of ``norm``. ``generator`` is that step's own.
+    ``eps`` and ``step_size`` are in units of ``norm``. ``fold_batch_norm``: see
+    ``defenses.folding``; without effect in "train" mode. ``generator`` is that step's own.
     """
 
     eps: float
@@ -39,7 +42,13 @@ class InnerAttack:
     norm: Norm = "linf"
     mode: Mode = "eval"
     precision: Precision = "fp32"
+    fold_batch_norm: bool = False
     generator: torch.Generator | None = None
+
+    @property
+    def folds_batch_norm(self) -> bool:
+        """In train mode batch norm is no constant that could be folded."""
+        return self.fold_batch_norm and self.mode == "eval"
 
     def __call__(
         self,
@@ -89,15 +98,23 @@ class Method(ABC):
 
     @abstractmethod
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, attack: InnerAttack) -> Tensor:
-        """The images to train on besides ``x``, as constants; usually one for each of ``x``."""
+        """The images to train on besides ``x``, as constants; usually one for each of ``x``.
+
+        Runs the model in ``attack_mode`` only, where batch norm may be folded meanwhile.
+        """
 
     @abstractmethod
     def objective(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> LossTerms:
         """The loss of the model, in training mode, on clean and crafted images."""
 
+    def adversarial(self, model: nn.Module, x: Tensor, y: Tensor, attack: InnerAttack) -> Tensor:
+        """``craft``, on the network that the attack asks for: batch norm folded, or as it is."""
+        with folded(model) if attack.folds_batch_norm else nullcontext():
+            return self.craft(model, x, y, attack)
+
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, attack: InnerAttack) -> LossTerms:
         """Craft, then evaluate the objective: one plain training step's loss."""
-        return self.objective(model, x, self.craft(model, x, y, attack), y)
+        return self.objective(model, x, self.adversarial(model, x, y, attack), y)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

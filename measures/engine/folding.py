@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections import Counter
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from defenses.folding import Absorbing, BatchNorm, absorbing_call
 from measures.engine.measure import Undefined
 
 TOLERANCE = 1e-4  # of the logits, relative to their largest
 
-Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 SUPPORTED_MODULES = (
-    *Convolution,
+    *Absorbing,
     *BatchNorm,
-    nn.Linear,
     nn.Identity,
     nn.Flatten,
     nn.Dropout,
@@ -107,20 +104,14 @@ def fold(model: nn.Module, images: Tensor) -> Folded:
     network = trace(model)
     check_supported(network)
     modules = dict(network.named_modules())
-    calls = Counter(str(node.target) for node in network.graph.nodes if node.op == "call_module")
     for node in list(network.graph.nodes):
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
         if not isinstance(norm, BatchNorm):
             continue
         scale, shift = scale_and_shift(str(node.target), norm)
-        producer = node.args[0]
-        absorbing = modules.get(str(producer.target)) if producer.op == "call_module" else None
-        if (
-            isinstance(absorbing, (*Convolution, nn.Linear))
-            and len(producer.users) == 1
-            and calls[str(producer.target)] == 1
-        ):
-            absorb(absorbing, scale, shift)
+        producer = absorbing_call(node, modules)
+        if producer is not None:
+            absorb(modules[str(producer.target)], scale, shift)
             node.replace_all_uses_with(producer)
             network.graph.erase_node(node)
         else:
@@ -191,7 +182,7 @@ def scale_and_shift(name: str, norm: nn.Module) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def absorb(layer: nn.Module, scale: Tensor, shift: Tensor) -> None:
     """Make ``layer`` do what it and the batch-norm behind it did."""
-    assert isinstance(layer, (*Convolution, nn.Linear))
+    assert isinstance(layer, Absorbing)
     weight = layer.weight
     by_output = scale.view(-1, *[1] * (weight.ndim - 1))
     bias = shift if layer.bias is None else shift + scale * layer.bias.double()
@@ -213,7 +204,7 @@ def linear_maps(model: nn.Module, image: Tensor) -> list[LinearMap]:
     Works on any network, folded or not; batch-norm layers themselves are not listed.
     """
     maps: list[LinearMap] = []
-    kinds = (*Convolution, nn.Linear, Diagonal)
+    kinds = (*Absorbing, Diagonal)
     hooks = [
         module.register_forward_pre_hook(
             lambda m, x, name=name: maps.append(LinearMap(name, m, tuple(x[0].shape[1:])))

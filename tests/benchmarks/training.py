@@ -29,9 +29,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import RandomCrop
 
 from defenses.architectures import build
-from defenses.attacks import pgd
 from defenses.datasets import Data, load
-from defenses.methods import InnerAttack, make_method
+from defenses.methods import InnerAttack, Method, make_method
 from defenses.models import initial_model
 from defenses.randomness import generator
 from defenses.schedule import learning_rate
@@ -115,31 +114,18 @@ class Bench:
         """The same weights each time."""
         return build(self.architecture, num_classes=10, normalisation=NORMALISATION).to(self.device)
 
-    def our_pgd(self, layout: torch.memory_format = torch.contiguous_format) -> Work:
-        model, stream = self.model(), generator(0, "pgd", device=self.device)
-        model = model.to(memory_format=layout)
-        x = self.x.contiguous(memory_format=layout)
-        return lambda: pgd(
-            model, x, self.y, eps=EPS, step_size=STEP_SIZE, steps=STEPS, generator=stream
-        )
+    def our_pgd(self, recipe: Recipe) -> Work:
+        """The inner attack of one training step."""
+        state, method, attack, x = self._setting(recipe)
+        return lambda: method.adversarial(state.model, x, self.y, attack)
 
     def our_step(self, recipe: Recipe) -> Work:
         """One adversarial training step, as the loop takes it."""
-        state = State.new(self.model(), recipe, self.device)
-        method = make_method("at", {})
-        attack = InnerAttack(
-            eps=EPS,
-            step_size=STEP_SIZE,
-            steps=STEPS,
-            precision=recipe.attack_precision,
-            generator=generator(0, "attack", device=self.device),
-        )
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        x = self.x.contiguous(memory_format=layout)
+        state, method, attack, x = self._setting(recipe)
 
         def step() -> None:
             state.optimizer.zero_grad(set_to_none=True)
-            x_adv = method.craft(state.model, x, self.y, attack)
+            x_adv = method.adversarial(state.model, x, self.y, attack)
             kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
             with torch.autocast(self.device.type, dtype=kind, enabled=kind is not None):
                 terms = method.objective(state.model, x, x_adv, self.y)
@@ -148,6 +134,19 @@ class Bench:
             state.add_loss(terms)
 
         return step
+
+    def _setting(self, recipe: Recipe) -> tuple[State, Method, InnerAttack, Tensor]:
+        attack = InnerAttack(
+            eps=EPS,
+            step_size=STEP_SIZE,
+            steps=STEPS,
+            precision=recipe.attack_precision,
+            fold_batch_norm=recipe.fold_batch_norm,
+            generator=generator(0, "attack", device=self.device),
+        )
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        x = self.x.contiguous(memory_format=layout)
+        return State.new(self.model(), recipe, self.device), make_method("at", {}), attack, x
 
     def torchattacks_pgd(self) -> Work:
         attack = torchattacks.PGD(self.model().eval(), eps=EPS, alpha=STEP_SIZE, steps=STEPS)
@@ -238,6 +237,7 @@ def dataloader_ratio(method: str, repeats: int) -> Ratio:
             crop_padding=1,
             horizontal_flip=False,
             channels_last=True,
+            fold_batch_norm=True,
             selection=Selection(size=50),
         ),
         seed=0,
@@ -264,21 +264,23 @@ def main() -> None:
     device = torch.device(arguments.device)
     bench = Bench(device, arguments.batch, arguments.repeats)
     print(f"resnet18, batch {bench.batch}, {device}, {torch.get_num_threads()} threads, fp32")
-    layouts = {"as peers": torch.contiguous_format, "channels_last": torch.channels_last}
+    engines = {
+        "plain": Recipe(),
+        "study=paper": Recipe(channels_last=True, fold_batch_norm=True, tf32=True),
+    }
 
-    for name, layout in layouts.items():
-        ratio = compare(bench.our_pgd(layout), bench.torchattacks_pgd(), bench.repeats, device)
+    for name, recipe in engines.items():
+        ratio = compare(bench.our_pgd(recipe), bench.torchattacks_pgd(), bench.repeats, device)
         print(f"PGD-10, {name}, torchattacks / ours: {ratio}")
     checkout = os.environ.get("MAIR_PATH")
     if checkout is None:
         print("MAIR: skipped; set MAIR_PATH to a checkout of https://github.com/Harry24k/MAIR")
     else:
         their_pgd, their_step = mair_works(bench, Path(checkout))
-        for name, layout in layouts.items():
-            ratio = compare(bench.our_pgd(layout), their_pgd, bench.repeats, device)
+        for name, recipe in engines.items():
+            ratio = compare(bench.our_pgd(recipe), their_pgd, bench.repeats, device)
             print(f"PGD-10, {name}, MAIR / ours: {ratio}; wanted at least {LIMIT_MAIR_CPU}")
-            step = bench.our_step(Recipe(channels_last=name == "channels_last"))
-            ratio = compare(step, their_step, bench.repeats, device)
+            ratio = compare(bench.our_step(recipe), their_step, bench.repeats, device)
             rate = bench.batch / ratio.ours_s
             print(f"AT step, {name}, MAIR / ours: {ratio}; ours {rate:.0f} images/s")
     if device.type == "cpu":

@@ -26,6 +26,7 @@ AWP = {
     "layerwise": WeightPerturbation(form="layerwise", gamma=0.01, warmup_epochs=1),
 }
 EVERYTHING: dict[str, Any] = {
+    "fold_batch_norm": True,
     "extra_data": True,
     "augmentation": "crop_flip",
     "precision": "bf16",

@@ -60,8 +60,11 @@ def test_ids_follow_what_affects_the_weights_and_nothing_else(tmp_path: Path) ->
         "dataset.train_size=100",
         "optimizer=awp",
         "training.selection.first_epoch=2",
+        "training.fold_batch_norm=true",
     ):
         assert ids("method=at", different).isdisjoint(base), different
+    for method in ("standard", "grad_align"):  # nothing is attacked, or not in eval mode
+        assert ids(f"method={method}", "training.fold_batch_norm=true") == ids(f"method={method}")
 
 
 @pytest.mark.parametrize(
