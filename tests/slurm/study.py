@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,8 +143,9 @@ def _worker(training: Path) -> int | None:
 
 
 def resume(pid: int) -> None:
-    """Let a stopped process go on."""
-    os.kill(pid, signal.SIGCONT)
+    """Let a stopped process go on, if it is still there."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def kill(pid: int) -> None:
@@ -151,9 +153,15 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def asked_to_stop(pid: int) -> bool:
-    """Whether SIGTERM waits for a stopped process: Slurm has warned the task that started it."""
-    status = Path(f"/proc/{pid}/status").read_text()
+def was_warned(pid: int) -> bool:
+    """Whether SIGTERM waits for a stopped process: Slurm has warned the task that started it.
+
+    Or whether it has left already: Slurm may wake what it warns.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
     fields = dict(line.split(":", 1) for line in status.splitlines())
     return bool(int(fields["ShdPnd"], 16) >> (signal.SIGTERM - 1) & 1)
 

@@ -18,7 +18,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.slurm.cluster import Cluster, full_disk
-from tests.slurm.study import ON_SLURM, Study, asked_to_stop, kill, parent, resume, state
+from tests.slurm.study import ON_SLURM, Study, kill, parent, resume, state, was_warned
 from tests.slurm.tearing import stop_while_writing
 
 pytestmark = [pytest.mark.slurm, pytest.mark.chaos]
@@ -54,6 +54,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", folder], check=True)
     yield folder
+    subprocess.run(["cp", "--recursive", folder, tmp_path / "left"], check=True)  # to look at
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
@@ -75,7 +76,7 @@ def test_one_more_command_completes_everything(
     cluster.run("sbatch", "--partition=gpu", "--nodelist=gpu2", "--cpus-per-task=8", "--mem=1",
                 "--output=/dev/null", "--wrap=true")  # fmt: skip
     workers |= study.suspend_workers([OUT_OF_TIME], seconds=45)
-    cluster.wait(lambda: asked_to_stop(workers[OUT_OF_TIME]), "the time limit", seconds=120)
+    cluster.wait(lambda: was_warned(workers[OUT_OF_TIME]), "the time limit", seconds=120)
     resume(workers[OUT_OF_TIME])
     cluster.wait(lambda: "down" in cluster.node_state("gpu3"), "the node to go down")
     kill(parent(workers[NODE_LOST]))  # not before: what is left of Slurm there would tell of it
