@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.rehearsal.scene import Scene
 from tests.slurm.cluster import full_disk
+from tests.slurm.processes import environment
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,7 @@ def node_lost(scene: Scene) -> str | None:
     if not running:
         return None
     node, job = environment(running[0]).get("SLURMD_NODENAME", ""), job_of(running[0])
-    os.kill(cluster.slurmd(node), signal.SIGKILL)
-    for pid in running + processes("submitit.core._submit"):
-        if environment(pid).get("SLURMD_NODENAME") == node:
-            os.kill(pid, signal.SIGKILL)
+    cluster.lose_node(node)
     _until(lambda: "down" in cluster.node_state(node), 60)
     cluster.start()
     return f"{node} died with job {job}, and came back"
@@ -171,14 +169,6 @@ def processes(module: str) -> list[int]:
         if module.encode() in words and environment(pid).get("SLURM_JOB_NAME") == "rehearsal":
             found.append(pid)
     return sorted(found)
-
-
-def environment(pid: int) -> dict[str, str]:
-    try:
-        pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    except OSError:
-        return {}
-    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
 
 def job_of(pid: int) -> str:

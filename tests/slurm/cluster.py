@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.slurm.processes import environment, kill, parent
+
 PROJECT = Path(__file__).parents[2]
 
 
@@ -104,6 +106,18 @@ class Cluster:
     def slurmd(self, node: str) -> int:
         """Process id of a node's daemon."""
         return int((self.state / "run" / f"{node}.pid").read_text())
+
+    def lose_node(self, node: str) -> None:
+        """A machine dies with all of its processes, those first that would tell of the others."""
+        ours = str(self.state / "slurm.conf")
+        running = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            there = environment(int(folder.name))
+            if there.get("SLURMD_NODENAME") == node and there.get("SLURM_CONF") == ours:
+                running.append(int(folder.name))
+        steps = {parent(pid) for pid in running} - {0, 1, *running}  # Slurm's own, one for each
+        for pid in (self.slurmd(node), *steps, *running):
+            kill(pid)
 
     def node_state(self, node: str) -> str:
         """What Slurm thinks of a node: idle, mixed, down* ..."""

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,41 +139,3 @@ def _worker(training: Path) -> int | None:
         return None
     content = json.loads(attempts[-1].read_text())
     return None if content["released"] else int(content["owner"]["pid"])
-
-
-def resume(pid: int) -> None:
-    """Let a stopped process go on, if it is still there."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
-
-
-def kill(pid: int) -> None:
-    """As the out-of-memory killer does."""
-    os.kill(pid, signal.SIGKILL)
-
-
-def was_warned(pid: int) -> bool:
-    """Whether SIGTERM waits for a stopped process: Slurm has warned the task that started it.
-
-    Or whether it has left already: Slurm may wake what it warns.
-    """
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return True
-    fields = dict(line.split(":", 1) for line in status.splitlines())
-    return bool(int(fields["ShdPnd"], 16) >> (signal.SIGTERM - 1) & 1)
-
-
-def state(pid: int) -> str:
-    """What a process is doing, in one letter: R, S, D, T (stopped), Z (dead)."""
-    return _stat(pid)[0]
-
-
-def parent(pid: int) -> int:
-    """Process id of a process's parent: a worker's is the task that Slurm started."""
-    return int(_stat(pid)[1])
-
-
-def _stat(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

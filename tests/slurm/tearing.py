@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.slurm.study import state
+from tests.slurm.processes import state
 
 _IN_MODIFY = 0x2  # <sys/inotify.h>
 

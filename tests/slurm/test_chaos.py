@@ -18,7 +18,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.slurm.cluster import Cluster, full_disk
-from tests.slurm.study import ON_SLURM, Study, kill, parent, resume, state, was_warned
+from tests.slurm.processes import kill, parent, resume, state, was_warned
+from tests.slurm.study import ON_SLURM, Study
 from tests.slurm.tearing import stop_while_writing
 
 pytestmark = [pytest.mark.slurm, pytest.mark.chaos]
@@ -72,15 +73,13 @@ def test_one_more_command_completes_everything(
     kill_while_writing(study, WORKER_KILLED, workers[WORKER_KILLED])
     kill(parent(workers[TASK_KILLED]))
     resume(workers[TASK_KILLED])
-    kill(cluster.slurmd("gpu3"))
+    cluster.lose_node("gpu3")
     cluster.run("sbatch", "--partition=gpu", "--nodelist=gpu2", "--cpus-per-task=8", "--mem=1",
                 "--output=/dev/null", "--wrap=true")  # fmt: skip
     workers |= study.suspend_workers([OUT_OF_TIME], seconds=45)
     cluster.wait(lambda: was_warned(workers[OUT_OF_TIME]), "the time limit", seconds=120)
     resume(workers[OUT_OF_TIME])
     cluster.wait(lambda: "down" in cluster.node_state("gpu3"), "the node to go down")
-    kill(parent(workers[NODE_LOST]))  # not before: what is left of Slurm there would tell of it
-    kill(workers[NODE_LOST])
     cluster.start()
     cluster.wait(lambda: {*cluster.jobs()} == {jobs[DISK_FULL]}, "the others to end", seconds=240)
     fill_the_disk(cluster, small_disk, jobs[DISK_FULL], workers[DISK_FULL])

@@ -13,7 +13,8 @@ from sweep.slurm import queue, records
 from sweep.slurm.infrastructure import Strikes
 from sweep.status import study_status
 from tests.slurm.cluster import Cluster
-from tests.slurm.study import ON_SLURM, Study, kill
+from tests.slurm.processes import kill
+from tests.slurm.study import ON_SLURM, Study
 
 pytestmark = pytest.mark.slurm
 AXES = ("method=standard", "seed=0,1,2,3", "early_stopping=false,true")

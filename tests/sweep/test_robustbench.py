@@ -4,68 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
-from torch import nn
 
-from sweep import zoo
-from sweep.zoo import ZooModel
+from tests.sweep import small_zoo
 from tests.sweep.conftest import Launch
+from tests.sweep.small_zoo import LABELS
 
 pytestmark = pytest.mark.zoo
-LABELS = ("cifar10/Linf/Wong2020Fast", "cifar10/L2/Sehwag2021Proxy_R18")
-
-
-def images() -> tuple[np.ndarray, np.ndarray]:
-    """80 images of CIFAR's size whose brightness is their class."""
-    labels = np.arange(80) % 10
-    noise = np.random.default_rng(0).integers(0, 20, (80, 32, 32, 3))
-    return (noise + 23 * labels[:, None, None, None]).astype(np.uint8), labels
-
-
-def fitted(label: str) -> nn.Module:
-    """The zoo's own network, its last layer fitted to the images by least squares."""
-    network = zoo._entry(ZooModel.parse(label))["model"]().eval()
-    pixels, labels = images()
-    last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
-    seen: list[torch.Tensor] = []
-    hook = last.register_forward_hook(lambda module, args, out: seen.append(args[0]))
-    with torch.no_grad():
-        network(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
-        hook.remove()
-        features = torch.cat([seen[0], torch.ones(len(labels), 1)], dim=1)
-        target = nn.functional.one_hot(torch.from_numpy(labels)).float()
-        solution = torch.linalg.lstsq(features, target, driver="gelsd").solution
-        last.weight.copy_(solution[:-1].T)
-        last.bias.copy_(solution[-1])
-    return network
 
 
 def test_end_to_end(tmp_path: Path, launch: Launch, sweep: Launch) -> None:
-    pixels, labels = images()
-    np.savez(
-        tmp_path / "small.npz",
-        x_train=pixels[:40], y_train=labels[:40], x_test=pixels[40:], y_test=labels[40:],
-    )  # fmt: skip
-    study = (
-        "study=robustbench", f"imported={','.join(LABELS)}", f"results_dir={tmp_path}/results",
-        "dataset.name=npz", f"dataset.path={tmp_path}/small.npz", "dataset.selection_size=20",
-        "dataset.train_size=10", "dataset.test_size=10", "evaluation.masking_images=0",
-        "evaluation.steps=1", "tracking=none", "device=cpu",
-        "measures=[prob_margin_clean,average_ce_clean,entropy_clean,param_norm,euclid_init_norm]",
-    )  # fmt: skip
+    small_zoo.write_images(tmp_path / "small.npz")
+    study = small_zoo.study(tmp_path / "small.npz", tmp_path / "results")
     refused = launch("-m", *study)
     assert refused.returncode == 2
     assert "Wong2020Fast.pt is missing: `python -m sweep prepare`" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
 
-    for label in LABELS:
-        (path,) = zoo.files(ZooModel.parse(label), tmp_path / "results/zoo")
-        path.parent.mkdir(parents=True)
-        state = {f"module.{k}": v for k, v in fitted(label).state_dict().items()}
-        torch.save({"state_dict": state, "epoch": 1}, path)
+    *_, path = small_zoo.write_weights(tmp_path / "results/zoo")
     prepared = sweep("prepare", *study)  # nothing to fetch: records checksums
     assert prepared.returncode == 0, prepared.stderr
     assert path.with_name(f"{path.name}.sha256").is_file()
