@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -27,7 +26,7 @@ DEFINITION = 1  # of all metrics below; raised when a correction changes their v
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``metrics``: accuracies and the gaps in [0, 1] and mean losses, named as in a row.
+    """``metrics``: accuracies and the gaps in [0, 1], named as in a row.
 
     ``correct``: whether each example is classified correctly, by the name of its accuracy. FGSM
     is one step of size eps from the image itself, PGD that of the threat from a random start.
@@ -58,7 +57,6 @@ def evaluate(
     def record(name: str, outcome: Outcome) -> None:
         correct[name] = outcome.correct.cpu().numpy()
         metrics[name] = outcome.accuracy
-        metrics[f"loss_{name}"] = outcome.loss
 
     for part, split in (("train", data.train), ("test", data.test)):
         record(f"clean_{part}", clean_outcome(model, split, batch_size=batch_size))
@@ -80,10 +78,9 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Outcome:
-    """``correct`` ``(N,)`` bool, and the mean cross-entropy."""
+    """``correct`` ``(N,)`` bool: which examples are classified correctly."""
 
     correct: Tensor
-    loss: float
 
     @property
     def accuracy(self) -> float:
@@ -149,13 +146,11 @@ def _outcome(
     model: nn.Module, split: Split, batch_size: int, attack: Callable[[Tensor, Tensor, int], Tensor]
 ) -> Outcome:
     """Run ``attack(x, y, index of the first example)`` over the split and classify the result."""
-    correct, losses = [], []
+    correct = []
     with frozen(model):
         for first in range(0, len(split), batch_size):
             batch = split[first : first + batch_size]
             x_adv = attack(to_float(batch.images), batch.labels, first)
             with torch.no_grad():
-                logits = model(x_adv)
-                correct.append(logits.argmax(dim=1) == batch.labels)
-                losses.append(F.cross_entropy(logits, batch.labels, reduction="none").double())
-    return Outcome(torch.cat(correct), float(torch.cat(losses).mean()))
+                correct.append(model(x_adv).argmax(dim=1) == batch.labels)
+    return Outcome(torch.cat(correct))

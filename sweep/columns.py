@@ -7,8 +7,15 @@ from typing import Any
 
 
 def result_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics, measures, costs and provenance, flat. What is undefined is None."""
-    columns = {name: metric["value"] for name, metric in row.get("metrics", {}).items()}
+    """Metrics, measures, costs and provenance, flat. What is undefined is None.
+
+    A metric has a reason where it says one: why a model is masking, why there is no value.
+    """
+    columns: dict[str, Any] = {}
+    for name, metric in row.get("metrics", {}).items():
+        columns[name] = metric["value"]
+        if "reason" in metric:
+            columns[f"{name}.reason"] = metric["reason"]
     for name, result in row.get("measures", {}).items():
         columns[f"measure/{name}"] = result["value"]
         columns[f"measure/{name}.se"] = result.get("se")

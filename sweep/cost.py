@@ -42,7 +42,7 @@ def hours(todo: Iterable[Job], finished: Sequence[Job], store: Store) -> Hours:
         if rows and all("train_seconds" in row["costs"] for row in rows):
             seconds[job.spec.architecture] += _measured_seconds(rows)
             cost[job.spec.architecture] += relative_cost(job)
-            devices[str(rows[0]["provenance"].get("device_name"))] += 1
+            devices[rows[0]["provenance"].get("device_name") or "an unknown device"] += 1
     total, known = 0.0, 0
     counted: list[Job] = []
     for job in todo:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,12 @@ def _with_frozen_measures(job: Job, folder: Path) -> Job:
     return replace(job, measuring=replace(job.measuring, names=tuple(names)))
 
 
+def lines(store: Store, study: str) -> Iterator[Job]:
+    """The task of each line, in order. Raises ``ValueError`` as ``store.manifest`` does."""
+    for line in store.manifest(study):
+        yield Job.from_plain(line)
+
+
 def jobs(store: Store, study: str) -> dict[int, Job]:
     """The study's trainings, by the number of the last line of each.
 
@@ -73,8 +79,7 @@ def jobs(store: Store, study: str) -> dict[int, Job]:
     its lines say together, so that running a part of a study again does not shrink it.
     """
     latest: dict[str, tuple[int, Job]] = {}
-    for number, line in enumerate(store.manifest(study)):
-        job = Job.from_plain(line)
+    for number, job in enumerate(lines(store, study)):
         if job.training_id in latest:
             before = latest[job.training_id][1]
             checkpoints = sorted({*before.checkpoints, *job.checkpoints}, reverse=True)

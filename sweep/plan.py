@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from defenses import datasets
-from defenses.spec import DatasetSpec, Threat, TrainingSpec, require_choice
-from sweep import compose, imported, steps
+from defenses.spec import DatasetSpec, TrainingSpec, require_choice
+from sweep import compose, definitions, imported
 from sweep.balance import FREE_AXES, balanced
 from sweep.convert import to_dataclass
 from sweep.setting import (
@@ -169,11 +169,8 @@ def progress(jobs: Iterable[Job], store: Store, *, again: Sequence[Status] = ())
     status: dict[str, Status] = {}
     todo: list[int] = []
     measure_only: set[int] = set()
-    definitions = functools.cache(_definitions)
+    wanted = definitions.reader()
     for index, job in enumerate(jobs):
-        metrics, measured = definitions(
-            job.evaluation, _Hashed(job.measuring), job.spec.threat, job.train_size
-        )
         states: list[Status] = []
         training_done = (
             job.spec.imported is not None
@@ -181,7 +178,7 @@ def progress(jobs: Iterable[Job], store: Store, *, again: Sequence[Status] = ())
         )
         for checkpoint in job.checkpoints:
             model_id = job.model_id(checkpoint)
-            states.append(model_status(store, model_id, metrics, measured))
+            states.append(model_status(store, model_id, wanted(job)))
             status[model_id] = states[-1]
         if any(s not in FINAL or s in again for s in states):
             if store.is_running(job.training_id):
@@ -195,9 +192,7 @@ def progress(jobs: Iterable[Job], store: Store, *, again: Sequence[Status] = ())
     return Progress(status, tuple(todo), frozenset(measure_only))
 
 
-def model_status(
-    store: Store, model_id: str, metrics: Mapping[str, str], measured: Mapping[str, str]
-) -> Status:
+def model_status(store: Store, model_id: str, wanted: definitions.Wanted) -> Status:
     """Status of a model by its row; ``missing`` also where a wanted value is not there yet."""
     row = store.read_row(model_id)
     if row is None:
@@ -205,31 +200,8 @@ def model_status(
     stored: Status = row["status"]
     if stored != "done":
         return "missing" if stored == "running" else stored
-    complete = not steps.outdated(row["metrics"], metrics)
-    complete = complete and not steps.outdated(row["measures"], measured)
-    return "done" if complete else "missing"
-
-
-class _Hashed:
-    """A ``Measuring`` as a key of a cache: its dictionaries have no hash of their own."""
-
-    def __init__(self, measuring: Measuring) -> None:
-        self.measuring = measuring
-
-    def __hash__(self) -> int:
-        return hash((self.measuring.names, self.measuring.images, self.measuring.seed))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashed) and self.measuring == other.measuring
-
-
-def _definitions(
-    evaluation: Evaluation, measuring: _Hashed, threat: Threat, train_size: int
-) -> tuple[dict[str, str], dict[str, str]]:
-    return (
-        steps.metric_definitions(evaluation, threat),
-        steps.measure_definitions(measuring.measuring, threat, train_size),
-    )
+    incomplete = any(definitions.outdated(row, wanted, part) for part in definitions.PARTS)
+    return "missing" if incomplete else "done"
 
 
 def _job(

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def collect(device: torch.device, attempt: int) -> dict[str, Any]:
-    """Provenance of a row."""
+    """Of one piece of work, when it is done: by which code and versions, on what machine."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         **place(),
@@ -34,14 +34,23 @@ def collect(device: torch.device, attempt: int) -> dict[str, Any]:
         "torchvision": importlib.metadata.version("torchvision"),  # importing it takes seconds
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+    }
+
+
+def arithmetic(device: torch.device) -> dict[str, Any]:
+    """What is in force at this moment on a GPU; None on a CPU, where there is nothing to choose."""
+    if device.type != "cuda":
+        return {"tf32": None, "deterministic_algorithms": None}
+    cudnn: Any = torch.backends.cudnn  # its `conv` is unknown to type checkers
+    precisions = (torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision)
+    return {
+        "tf32": "tf32" in precisions,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
     }
 
 
 def engine(spec: TrainingSpec) -> dict[str, Any]:
-    """How the training's arithmetic was done; ``tf32`` and ``cudnn_deterministic`` of a row itself
-    are those of its evaluation."""
+    """How the training's arithmetic was done: the options that it ran with."""
     recipe = spec.recipe
     return {
         "precision": recipe.precision,

@@ -24,13 +24,14 @@ def show_result(
     Returns None, and says why, where there is nothing to correlate: too few models, say.
     """
     collected = table.collect(store, study)
+    table.show_warnings(collected)
     folder = store.study(study)
     try:
         result = analysis.analyse(
             collected,
             study=study,
             target=target,
-            correctness=store.read_correct,
+            correctness=table.correctness(store, study),
             claims=claims,
             comparison=comparison,
         )

@@ -1,13 +1,13 @@
 """The steps after training: evaluation and measures of one model, each with its definition.
 
 A value is valid as long as its definition (a hash of name, version and parameters) is the one
-wanted; everything else of a finished model is computed again, and nothing more.
+wanted (``definitions``); everything else of a finished model is computed, and nothing more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,11 +70,6 @@ def measure_definitions(measuring: Measuring, threat: Threat, train_size: int) -
         )
         for column, name in columns(measuring.names).items()
     }
-
-
-def outdated(stored: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, str]) -> list[str]:
-    """Names whose value is absent or was computed by another definition."""
-    return [n for n, d in wanted.items() if (stored.get(n) or {}).get("definition") != d]
 
 
 def evaluate(

@@ -81,27 +81,57 @@ class Store:
         files.write_json(path, row, before_commit=before_commit)
         return row
 
-    def write_correct(self, model_id: str, correct: Mapping[str, NDArray[np.bool_]]) -> None:
-        """Store per-example correctness, eight examples a byte."""
+    def write_correct(
+        self,
+        model_id: str,
+        correct: Mapping[str, NDArray[np.bool_]],
+        definitions: Mapping[str, str],
+    ) -> None:
+        """Store per-example correctness, eight examples a byte, under the accuracies' definitions.
+
+        What is there by other definitions stays.
+        """
+        new = {f"{name}@{definitions[name]}": values for name, values in correct.items()}
         arrays: dict[str, Any] = {}
-        for name, values in correct.items():
-            arrays[name] = np.packbits(values)
-            arrays[f"{name}_n"] = np.int64(len(values))
+        for key, values in (self._all_correct(model_id) | new).items():
+            arrays[key] = np.packbits(values)
+            arrays[f"{key}_n"] = np.int64(len(values))
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         write_atomically(self.model(model_id) / "correct.npz", buffer.getvalue())
 
-    def read_correct(self, model_id: str) -> dict[str, NDArray[np.bool_]]:
-        """Per-example correctness, as ``write_correct`` got it; empty if there is none."""
+    def read_correct(
+        self, model_id: str, definitions: Mapping[str, str] | None = None
+    ) -> dict[str, NDArray[np.bool_]]:
+        """Per-example correctness by the name of its accuracy; empty if there is none.
+
+        ``definitions`` of the accuracies: of what each is wanted; None: of those in the row.
+        """
+        stored = self._all_correct(model_id)
+        wanted = self._definitions(model_id) if definitions is None else definitions
+        keys = {name: f"{name}@{definition}" for name, definition in wanted.items()}
+        return {name: stored[key] for name, key in keys.items() if key in stored}
+
+    def _all_correct(self, model_id: str) -> dict[str, NDArray[np.bool_]]:
+        """All that is stored, by ``<name>@<definition>``."""
         path = self.model(model_id) / "correct.npz"
         if not path.exists():
             return {}
         with np.load(path, allow_pickle=False) as stored:
-            return {
+            found = {
                 name: np.unpackbits(stored[name], count=int(stored[f"{name}_n"])).astype(bool)
                 for name in stored.files
                 if not name.endswith("_n")
             }
+        if all("@" in name for name in found):
+            return found
+        row = self._definitions(model_id)  # the first files had the row's only definition
+        return {f"{name}@{row[name]}": values for name, values in found.items() if name in row}
+
+    def _definitions(self, model_id: str) -> dict[str, str]:
+        """Metric -> definition of the value that stands in the row."""
+        row = self.read_row(model_id) or {"metrics": {}}
+        return {name: metric["definition"] for name, metric in row["metrics"].items()}
 
     def read_state(self, training_id: str) -> dict[str, Any]:
         """``state.json`` of a training: status, reason, attempt; empty if it never ended."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from defenses.files import atomic_file
-from sweep import manifest
+from sweep import manifest, steps
+from sweep.asked import Asked
 from sweep.columns import result_columns
+from sweep.console import errors
 from sweep.plan import progress
 from sweep.setting import Job, model_axes
 from sweep.store import Row, Store
@@ -16,30 +21,56 @@ from sweep.store import Row, Store
 LEADING = ("model_id", "training_id", "row_digest", "status", "reason", "num_classes")
 SAME_AS_AXIS = {"threat.eps": "eps", "threat.norm": "norm"}  # a study's key -> a row's axis
 NOT_ASKED = "not asked of this model"  # the reason of an empty measure that other models have
+NUMBERS = {*steps.ACCURACY, *steps.AUTOATTACK}
 BOOLEAN = ("extra_data", "early_stopping", "masking")
 
 
 def collect(store: Store, study: str) -> pd.DataFrame:
     """The table of a study, from its manifest and the rows on disk; also written as Parquet.
 
-    Models without a row are in it, with status ``missing`` or ``running``.
+    Models without a row are in it, with status ``missing`` or ``running``. All values of a column
+    are of one definition (``Asked``): ``.attrs["parameters"]`` says by column what it is, and
+    ``.attrs["warnings"]`` where models were left blank because they have only others.
 
     Raises:
         ValueError: no such study, or a damaged file (named).
     """
     jobs = list(manifest.jobs(store, study).values())
     status = progress(jobs, store).status
-    records = []
-    for job in jobs:
-        for checkpoint in job.checkpoints:
-            model_id = job.model_id(checkpoint)
-            row = store.read_row(model_id)
-            records.append(_record(job, checkpoint, row, status[model_id]))
+    models = [(job, c, store.read_row(job.model_id(c))) for job in jobs for c in job.checkpoints]
+    asked = Asked(manifest.lines(store, study))
+    computed = [(job, row) for job, _, row in models if row is not None]
+    unclear = asked.unclear(computed)
+    records = [
+        _record(job, c, row and asked.row(job, row, unclear), status[job.model_id(c)])
+        for job, c, row in models
+    ]
     table = _typed(pd.DataFrame.from_records(records))
+    described = asked.describe()
+    table.attrs["parameters"] = {c: described[c] for c in table.columns if c in described}
+    table.attrs["warnings"] = asked.warnings(computed)
     path = store.study(study) / "models.parquet"
     with atomic_file(path) as file:
         table.to_parquet(file, index=False)
     return table
+
+
+def show_warnings(table: pd.DataFrame) -> None:
+    """Say on stderr where a table's columns are blank because definitions differ."""
+    for warning in table.attrs.get("warnings", ()):
+        errors.print("[yellow]warning:[/yellow]", end=" ")
+        errors.print(warning, markup=False)
+
+
+def correctness(store: Store, study: str) -> Callable[[str], Mapping[str, NDArray[np.bool_]]]:
+    """From a model's id to its per-example correctness, of the accuracies in the study's table."""
+    asked = Asked(manifest.lines(store, study))
+    jobs = {
+        job.model_id(checkpoint): job
+        for job in manifest.jobs(store, study).values()
+        for checkpoint in job.checkpoints
+    }
+    return lambda model: store.read_correct(model, asked.wanted(jobs[model])["metrics"])
 
 
 def _record(job: Job, checkpoint: Any, row: Row | None, status: str) -> dict[str, Any]:
@@ -66,10 +97,10 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     for name in table.columns:
         if name in BOOLEAN:
             table[name] = table[name].astype("boolean" if table[name].isna().any() else bool)
-        elif name.startswith(("measure/", "cost/")) and not name.endswith(".reason"):
-            table[name] = table[name].astype("float64")
         elif name.endswith(".reason") or name == "reason":
             table[name] = table[name].astype("string")
+        elif name.startswith(("measure/", "cost/")) or name in NUMBERS:
+            table[name] = table[name].astype("float64")
     _explain_gaps(table)
     leading = [c for c in LEADING if c in table]
     return table[leading + [c for c in table.columns if c not in leading]]

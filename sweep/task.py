@@ -24,7 +24,7 @@ from defenses import datasets, training
 from defenses.datasets import Data
 from defenses.numerics import numerics
 from defenses.spec import DatasetSpec
-from sweep import files, imported, lease, provenance, steps, tracking
+from sweep import definitions, files, imported, lease, provenance, steps, tracking
 from sweep.convert import to_plain
 from sweep.setting import Checkpoint, Job, digest, identity, model_axes
 from sweep.store import Row, Store, new_row
@@ -37,7 +37,7 @@ Outcome = Literal["done", "diverged", "oom", "failed", "running", "interrupted"]
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one task. ``rows`` are the models' rows as they stand on disk now."""
+    """What became of one task. ``rows`` are the models' rows, with the values that it asked for."""
 
     training_id: str
     outcome: Outcome
@@ -140,10 +140,10 @@ def _run(
                 "reason": None,
                 "attempt": held.number,
                 "result": {k: v for k, v in to_plain(result).items() if k != "history"},
-                "train_seconds": _train_seconds(folder),
+                "provenance": provenance.collect(device, held.number),
             }
             files.write_json(folder / "state.json", state, before_commit=held.check)
-            log.info("trained in %.1f s over all attempts", state["train_seconds"])
+            log.info("trained in %.1f s over all attempts", result.seconds)
 
         rows = []
         for checkpoint in job.checkpoints:
@@ -192,43 +192,44 @@ def _finish_model(
         axes=model_axes(job.spec, checkpoint),
     )
     row["num_classes"] = data.num_classes  # a row of an attempt that failed did not know it
-    metrics = steps.outdated(row["metrics"], steps.metric_definitions(job.evaluation, threat))
-    measures = steps.outdated(
-        row["measures"], steps.measure_definitions(job.measuring, threat, job.train_size)
-    )
+    wanted = definitions.wanted_by(job.evaluation, job.measuring, threat, job.train_size)
+    metrics = definitions.outdated(row, wanted, "metrics")
+    measures = definitions.outdated(row, wanted, "measures")
     if not metrics and not measures:
-        if row["status"] == "done":
-            return row
-        return _done(row, store, held)  # stopped right after the last measure
+        if row["status"] != "done":
+            row = _done(row, store, held)  # stopped right after the last measure
+        return definitions.seen(row, wanted)
 
     weights = job.spec.imported
     if weights is not None:
         model = imported.load(weights, data, device)
     else:
         model = training.load_model(job.spec, data, folder / f"{checkpoint}.safetensors", device)
-    if "train_seconds" in state:
-        row["costs"]["train_seconds"] = state["train_seconds"]
-    row["provenance"] = provenance.collect(device, held.number) | {
-        "training": state.get("result", {}),
-        "engine": provenance.engine(job.spec) if weights is None else {},
-    }
+    if "seconds" in state.get("result", {}):
+        row["costs"]["train_seconds"] = round(state["result"]["seconds"], 3)
+    row["provenance"] |= _of_training(job, state)
+    here = provenance.collect(device, held.number) | provenance.arithmetic(device)
     if metrics:
         started = time.perf_counter()
-        known = store.read_correct(model_id) if row["metrics"] else {}
+        known = store.read_correct(model_id, wanted["metrics"])
         values, correct = steps.evaluate(model, data, threat, job.evaluation, metrics, known)
-        row["metrics"] |= values
+        for name, value in values.items():
+            definitions.keep(row, "metrics", name, value)
         row["costs"]["evaluate_seconds"] = round(time.perf_counter() - started, 4)
+        row["provenance"]["evaluation"] = here
         held.check()
-        store.write_correct(model_id, correct)
+        store.write_correct(model_id, correct, wanted["metrics"])
         row = store.write_row(row, before_commit=held.check)
         log.info("evaluated %s in %.1f s", checkpoint, row["costs"]["evaluate_seconds"])
     if measures:
         started = saved = time.perf_counter()
         costs = row["costs"].setdefault("measure_seconds", {})
+        row["provenance"]["measures"] = here
 
         def on_value(name: str, value: dict[str, Any], seconds: float) -> None:
             nonlocal saved
-            row["measures"][name], costs[name] = value, seconds
+            definitions.keep(row, "measures", name, value)
+            costs[name] = seconds
             stopping = should_stop()
             if stopping or time.perf_counter() - saved > SAVE_MEASURES_S:
                 store.write_row(row, before_commit=held.check)
@@ -251,11 +252,22 @@ def _finish_model(
         )
         spent = time.perf_counter() - started
         log.info("measured %s: %d in %.1f s", checkpoint, len(measures), spent)
-    return _done(row, store, held)
+    return definitions.seen(_done(row, store, held), wanted)
 
 
 def _done(row: Row, store: Store, held: lease.Lease) -> Row:
     return store.write_row(row | {"status": "done", "reason": None}, before_commit=held.check)
+
+
+def _of_training(job: Job, state: dict[str, Any]) -> dict[str, Any]:
+    """Provenance of a finished training: of its last attempt, its result, and how it computed.
+
+    Imported weights have none. Trainings of first versions did not write down where they ran.
+    """
+    if job.spec.imported is not None:
+        return {}
+    known = {"training": state.get("result", {}), "engine": provenance.engine(job.spec)}
+    return {**state.get("provenance", {}), **known}
 
 
 def _record_failure(
@@ -276,7 +288,9 @@ def _record_failure(
     rows = []
     try:
         files.write_json(folder / "error.json", report, before_commit=held.check)
-        if store.read_state(job.training_id).get("status") != "done":
+        state = store.read_state(job.training_id)
+        trained = state.get("status") == "done"
+        if not trained:
             state = {"status": outcome, "reason": reason, "attempt": held.number}
             files.write_json(folder / "state.json", state, before_commit=held.check)
         for checkpoint in job.checkpoints:
@@ -289,7 +303,12 @@ def _record_failure(
             )
             if row["status"] == "done":
                 continue  # what failed now takes nothing from a model that was finished
-            row |= {"status": outcome, "reason": reason, "provenance": provenance.place()}
+            row |= {"status": outcome, "reason": reason}
+            if trained:
+                failed = "measures" if row["metrics"] else "evaluation"
+                row["provenance"] |= _of_training(job, state) | {failed: provenance.place()}
+            else:
+                row["provenance"] = provenance.place()
             rows.append(store.write_row(row, before_commit=held.check))
             tracking.write_run(
                 job.tracking,
@@ -338,9 +357,3 @@ def prepare(jobs: Iterable[Job], store: Store) -> None:
 def load_data(job: Job, store: Store, device: torch.device) -> Data:
     """The job's images on the device; kept between the tasks of one process."""
     return _cached_data(job.spec.dataset, job.spec.extra_data, device, store.datasets)
-
-
-def _train_seconds(folder: Path) -> float:
-    """Seconds of training over all attempts: only epochs that count, none lost to a crash."""
-    with open(folder / "history.jsonl", encoding="utf-8") as lines:
-        return round(sum(float(files.parse_line(line)["seconds"]) for line in lines), 3)

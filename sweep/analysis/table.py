@@ -41,9 +41,10 @@ def measure_names(table: pd.DataFrame) -> list[str]:
 def axis_names(table: pd.DataFrame) -> list[str]:
     """The columns that describe a model's setting: the paper's eight axes, then further options.
 
-    A further option is one of ``OPTIONS``, or any column that is neither bookkeeping nor
-    prefixed and that either is named like a configuration key, with a dot (``training.lr``), or
-    holds something else than fractions: metrics are floats without a dot in their name.
+    A further option is one of ``OPTIONS``, or any column that is neither bookkeeping, nor
+    prefixed, nor a reason, and that either is named like a configuration key, with a dot
+    (``training.lr``), or holds something else than fractions: metrics are floats without a dot in
+    their name.
     """
     further = [
         column
@@ -51,6 +52,7 @@ def axis_names(table: pd.DataFrame) -> list[str]:
         if column not in AXES
         and column not in _BOOKKEEPING
         and not column.startswith(_PREFIXES)
+        and not column.endswith(".reason")
         and (
             column in OPTIONS
             or "." in column
@@ -69,18 +71,20 @@ def usable(table: pd.DataFrame) -> pd.DataFrame:
     """The models an analysis may rest on: status ``done`` and better than chance.
 
     Better than chance: clean test accuracy above ``1.5 / num_classes``. How many rows went, and
-    why, is in ``.attrs["removed"]``: ``{"not done": ..., "at chance": ...}``.
+    why, is in ``.attrs["removed"]``: ``{"not done": ..., "at chance": ...}``, and where models have
+    no accuracy (they were evaluated with other options than the rest) ``"no clean_test"``.
     """
     require_columns(table, "status", "clean_test", "num_classes")
     done = (table["status"] == "done").to_numpy(dtype=bool)
     accuracy = table["clean_test"].to_numpy(dtype=float, na_value=np.nan)
     chance = 1.5 / table["num_classes"].to_numpy(dtype=float, na_value=np.nan)
     better = accuracy > chance
+    unknown = int((done & np.isnan(accuracy)).sum())
     kept = table[done & better].copy()
     kept.attrs["removed"] = {
         "not done": int((~done).sum()),
-        "at chance": int((done & ~better).sum()),
-    }
+        "at chance": int((done & ~better).sum()) - unknown,
+    } | ({"no clean_test": unknown} if unknown else {})
     return kept
 
 

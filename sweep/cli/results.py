@@ -29,16 +29,18 @@ def report(
     """Correlate the study's measures with the target; write the report, tables and figures."""
     from sweep import analysis
     from sweep.result import show_result
-    from sweep.table import collect
+    from sweep.table import collect, show_warnings
 
     with user_errors():
         store = open_store(results_dir)
         own = analysis.read_claims(claims) if claims else []
         comparison = None
         if with_study:
+            other = collect(store, with_study)
+            show_warnings(other)
             comparison = analysis.compare(
                 collect(store, study),
-                collect(store, with_study),
+                other,
                 names=(study, with_study),
                 target=target,
             )
@@ -55,16 +57,14 @@ def compare(
 ) -> None:
     """Does the ranking of measures carry over from one study to another?"""
     from sweep import analysis
-    from sweep.table import collect
+    from sweep.table import collect, show_warnings
 
     with user_errors():
         store = open_store(results_dir)
-        result = analysis.compare(
-            collect(store, study_a),
-            collect(store, study_b),
-            names=(study_a, study_b),
-            target=target,
-        )
+        tables = collect(store, study_a), collect(store, study_b)
+        for table in tables:
+            show_warnings(table)
+        result = analysis.compare(*tables, names=(study_a, study_b), target=target)
     console.print(result.frame.round(3).to_string(), markup=False)
     console.print(result.sentence, markup=False)
 

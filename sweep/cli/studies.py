@@ -162,9 +162,11 @@ def gc(
 def collect(study: Study, results_dir: Results = None) -> None:
     """Write models.parquet: one row per model, from the files on disk."""
     from sweep.table import collect as collect_table
+    from sweep.table import show_warnings
 
     with user_errors():
         store = open_store(results_dir)
         table = collect_table(store, study)
+        show_warnings(table)
     console.print(f"{len(table)} models, {table['status'].value_counts().to_dict()}")
     console.print(str(store.study(study) / "models.parquet"), markup=False)

@@ -159,7 +159,15 @@ def remove_offline(folder: Path, model_id: str) -> None:
 
 
 def slurm_job(summary: Mapping[str, Any]) -> str | None:
-    """The Slurm job that made a row, as ``sacct -j`` takes it; None for other rows."""
+    """The Slurm job that a model comes from, as ``sacct -j`` takes it; None if there was none.
+
+    The job that trained it; of a model trained elsewhere, that which evaluated or measured it.
+    """
     names = ("array_job_id", "array_task_id", "job_id")
-    array, task, job = (summary.get(f"provenance/slurm_{name}") for name in names)
-    return f"{array}_{task}" if array and task else job
+    for work in ("", "evaluation.", "measures."):
+        array, task, job = (summary.get(f"provenance/{work}slurm_{name}") for name in names)
+        if array and task:
+            return f"{array}_{task}"
+        if job:
+            return str(job)
+    return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import manifest
+from sweep.asked import Asked
 from sweep.convert import to_plain
 from sweep.setting import Checkpoint, Job, model_axes
 from sweep.store import Store
@@ -52,12 +53,13 @@ def local_runs(
     Raises:
         ValueError: no such study, or its manifest is damaged.
     """
+    asked = Asked(manifest.lines(store, study))
     for job in manifest.jobs(store, study).values():
         running = store.is_running(job.training_id)
         for checkpoint in job.checkpoints:
             model_id = job.model_id(checkpoint)
             try:
-                run = _local_run(store, study, job, checkpoint)
+                run = _local_run(store, study, job, checkpoint, asked)
             except (ValueError, OSError) as error:
                 yield NoRun(model_id, damaged=str(error))
                 continue
@@ -65,8 +67,12 @@ def local_runs(
             yield run if run.content.finished or resting else NoRun(model_id)
 
 
-def _local_run(store: Store, study: str, job: Job, checkpoint: Checkpoint) -> LocalRun:
+def _local_run(
+    store: Store, study: str, job: Job, checkpoint: Checkpoint, asked: Asked
+) -> LocalRun:
     row = store.read_row(job.model_id(checkpoint))
+    if row is not None:
+        row = asked.row(job, row)
     path = store.training(job.training_id) / "history.jsonl"
     history = read_history(path)
     content = run_content(

@@ -52,8 +52,6 @@ def test_equals_a_plain_count(model: nn.Module, few: Data) -> None:
         correct = model(images).argmax(1) == y
         assert found.correct[name].tolist() == correct.tolist()
         assert found.metrics[name] == correct.sum().item() / 90
-        loss = nn.functional.cross_entropy(model(images), y).item()
-        assert found.metrics[f"loss_{name}"] == pytest.approx(loss, rel=1e-5)
     m = found.metrics
     assert m["clean_test"] > m["fgsm_test"] > 0
     assert m["pgd_test"] == pytest.approx(
@@ -78,8 +76,8 @@ def test_batch_size_does_not_matter_but_the_seed_does(model: nn.Module, few: Dat
         assert (correct == other.correct[name]).all()
     assert first.metrics == pytest.approx(other.metrics)
     reseeded = evaluate(model, few, THREAT, steps=3, seed=1)
-    assert reseeded.metrics["loss_pgd_test"] != first.metrics["loss_pgd_test"]
-    assert reseeded.metrics["loss_clean_test"] == first.metrics["loss_clean_test"]
+    assert (reseeded.correct["pgd_train"] != first.correct["pgd_train"]).any()
+    assert (reseeded.correct["clean_test"] == first.correct["clean_test"]).all()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

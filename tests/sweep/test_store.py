@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sweep import files
+from sweep.analysis.table import axis_names
+from sweep.columns import result_columns
 from sweep.store import Store, new_row, read_manifest, row_digest
 
 
@@ -53,10 +56,26 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
 def test_correctness_round_trip(tmp_path: Path, count: int) -> None:
     store = Store(tmp_path)
     values = {"pgd_test": np.random.default_rng(count).random(count) < 0.5}
-    store.write_correct("m", values)
-    read = store.read_correct("m")
+    store.write_correct("m", values, {"pgd_test": "d"})
+    read = store.read_correct("m", {"pgd_test": "d"})
     assert read.keys() == values.keys()
     assert np.array_equal(read["pgd_test"], values["pgd_test"])
+
+
+def test_correctness_of_several_definitions_and_of_first_versions(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    written = row(store)
+    written["metrics"]["pgd_test"] = {"value": 0.5, "definition": "old"}
+    store.write_row(written)
+    old, new = np.array([True, False, True]), np.array([False, False, True])
+    np.savez(store.model("a-last") / "correct.npz", pgd_test=np.packbits(old), pgd_test_n=3)
+    assert store.read_correct("a-last")["pgd_test"].tolist() == old.tolist()
+    assert store.read_correct("a-last", {"pgd_test": "new"}) == {}
+    store.write_correct("a-last", {"pgd_test": new}, {"pgd_test": "new"})
+    for definition, expected in (("old", old), ("new", new)):
+        read = store.read_correct("a-last", {"pgd_test": definition})
+        assert read["pgd_test"].tolist() == expected.tolist()
+    assert store.read_correct("a-last")["pgd_test"].tolist() == old.tolist(), "as the row has it"
 
 
 def test_a_manifest_line_cut_short_is_named_and_does_not_swallow_the_next(tmp_path: Path) -> None:
@@ -80,3 +99,15 @@ def test_an_unknown_study_names_those_there_are(tmp_path: Path) -> None:
     files.append_lines(tmp_path / "studies" / "mine" / "manifest.jsonl", ["{}"])
     with pytest.raises(ValueError, match=r"no study 'yours'.*studies there: mine"):
         list(Store(tmp_path).manifest("yours"))
+
+
+def test_why_a_model_is_masking_is_a_column_and_no_axis(tmp_path: Path) -> None:
+    written = row(Store(tmp_path))
+    written["metrics"]["masking"] = {
+        "value": True,
+        "reason": "Square breaks 9 %",
+        "definition": "d",
+    }
+    columns = result_columns(written)
+    assert columns["masking.reason"] == "Square breaks 9 %"
+    assert axis_names(pd.DataFrame([written["axes"] | columns])) == ["method", "steps"]

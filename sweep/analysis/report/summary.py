@@ -18,12 +18,14 @@ def summary(analysis: Analysis) -> Markup:
 
 
 def _sentences(analysis: Analysis) -> list[Markup]:
+    mixed = [_caution(f"{text}.") for text in analysis.table.attrs.get("warnings", ())]
     ranked = analysis.main[analysis.main["tau"].notna()]
     if ranked.empty:
         return [
-            _caution("No measure varies together with a known target: there is nothing to rank.")
+            *mixed,
+            _caution("No measure varies together with a known target: there is nothing to rank."),
         ]
-    sentences = [_best(ranked, analysis.target), _how_many(ranked, analysis.target)]
+    sentences = [*mixed, _best(ranked, analysis.target), _how_many(ranked, analysis.target)]
     sentences += _controlled(analysis)
     sentences += _dependence(ranked)
     sentences += _claims(analysis)

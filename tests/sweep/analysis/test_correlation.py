@@ -232,7 +232,7 @@ def test_usable_counts_what_it_removes() -> None:
     table.loc[0, "clean_test"] = np.nan
     kept = usable(table)
     assert len(kept) == len(table) - 4
-    assert kept.attrs["removed"] == {"not done": 1, "at chance": 3}
+    assert kept.attrs["removed"] == {"not done": 1, "at chance": 2, "no clean_test": 1}
 
 
 def test_same_seed_same_intervals() -> None:

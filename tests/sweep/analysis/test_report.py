@@ -230,3 +230,10 @@ def test_terminal_table_fits(table: pd.DataFrame, width: int, parts: int) -> Non
     for axis in ("architecture", "method", "steps", "batch_size", "early_stopping"):
         assert f"{row[f'psi_{axis}']:+.2f}".replace("-", "−") in written
     assert text.count("measure ") == parts
+
+
+def test_mixed_definitions_are_said_at_the_head(table: pd.DataFrame, tmp_path: Path) -> None:
+    mixed = table.copy()
+    mixed.attrs["warnings"] = ["measure/good: 3 models have what the study asked for last"]
+    parsed = outline(report.write(mixed, tmp_path, "s", draws=5, formats=[]))
+    assert "In wordsmeasure/good: 3 models have what the study asked for last." in parsed.text

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from defenses.spec import DatasetSpec, Recipe, Threat, TrainingSpec
-from sweep import manifest
+from sweep import manifest, steps
 from sweep.setting import Checkpoint, Evaluation, Job, Measuring, Runtime, model_axes
 from sweep.store import Row, Store, new_row
 from sweep.tracking import TrackingSettings
@@ -75,6 +75,7 @@ def row(job_: Job, checkpoint: Checkpoint, **changes: Any) -> Row:
         num_classes=10,
         axes=model_axes(job_.spec, checkpoint),
     )
+    definitions = steps.metric_definitions(job_.evaluation, job_.spec.threat)
     metrics = {"clean_train": 1.0, "clean_test": 0.1 + 0.2, "gap": seed / 7}
     measures = {
         "x_grad_norm": {"value": 1e-30 * (seed + 1), "se": 1 / 3, "reason": None},
@@ -83,7 +84,7 @@ def row(job_: Job, checkpoint: Checkpoint, **changes: Any) -> Row:
     }
     return fresh | {
         "status": "done",
-        "metrics": {k: {"value": v, "definition": "d"} for k, v in metrics.items()},
+        "metrics": {k: {"value": v, "definition": definitions[k]} for k, v in metrics.items()},
         "measures": {k: {**v, "definition": "d"} for k, v in measures.items()},
         "costs": {"train_seconds": 12.5, "measure_seconds": {"m0": 0.125}},
         "provenance": {"host": "node1", "attempt": 1, "training": {"best_epoch": 3}},
