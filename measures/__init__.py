@@ -24,7 +24,8 @@ from measures.engine.identity import definition_of
 from measures.engine.measure import Estimate, Measure, Result, Undefined
 from measures.engine.resolve import resolve_names
 from measures.engine.run import Job, Parameters, job_on
-from measures.registry import MEASURES, NOISY, SETS
+from measures.registry import MEASURES
+from measures.sets import NOISY, SETS
 
 __all__ = [
     "MEASURES",

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from defenses.attacks.losses import cross_entropy
 from measures.engine.context import Context, On, trainable
 from measures.engine.estimate import over_draws
 from measures.engine.measure import Estimate
@@ -113,10 +114,6 @@ def average_adaptive_sharpness(
     return over_draws(torch.tensor(gains))
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
 def normalised_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     centred = logits - logits.mean(dim=1, keepdim=True)
-    return F.cross_entropy(F.normalize(centred, dim=1), labels, reduction="none")
+    return cross_entropy(F.normalize(centred, dim=1), labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from defenses.attacks.losses import margin
 from measures.engine.context import Context, On
 from measures.engine.measure import Undefined
 
@@ -23,10 +24,10 @@ def inverse_margin(context: Context, *, on: On, percent: int = 10) -> float:
     robust train accuracy: 1/γ² would rank a margin of -1 like one of +1. ``margin_p10`` is the
     same quantity without that hole.
     """
-    margin = margin_percentile(context, on=on, percent=percent)
-    if margin <= 0:
-        raise Undefined(f"percentile {percent} of the margin is not positive ({margin:.3g})")
-    return margin**-2
+    gamma = margin_percentile(context, on=on, percent=percent)
+    if gamma <= 0:
+        raise Undefined(f"percentile {percent} of the margin is not positive ({gamma:.3g})")
+    return gamma**-2
 
 
 def prob_margin(context: Context, *, on: On) -> float:
@@ -34,7 +35,4 @@ def prob_margin(context: Context, *, on: On) -> float:
     Kim et al., NeurIPS 2023 ("prob_margin"); two classes: mean of tanh((z_y - z_j)/2).
     """
     data = context.on(on)
-    logits = data.logits.double()
-    true = torch.nn.functional.one_hot(data.labels, logits.shape[1]).bool()
-    p = logits.softmax(dim=1)
-    return float((p[true] - p.masked_fill(true, 0).amax(dim=1)).mean())
+    return float(margin(data.logits.double().softmax(dim=1), data.labels).mean())

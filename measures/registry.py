@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
-
 from measures import (
     adaptive_sharpness,
     average_ce,
@@ -34,30 +31,8 @@ from measures import (
     weight_totals,
     worst_case_flat,
 )
-from measures.engine.measure import Estimate, Family, Measure, Need
-
-
-def entry(
-    function: Callable[..., float | Estimate],
-    family: Family,
-    needs: tuple[Need, ...],
-    sign: Literal[1, -1] | None,
-    *,
-    stochastic: bool = False,
-    version: int = 1,
-    **variant: Any,
-) -> Measure:
-    """One line of the list; see ``Measure`` for the fields."""
-    return Measure(
-        function=function,
-        family=family,
-        needs=frozenset(needs),
-        expected_sign=sign,
-        stochastic=stochastic,
-        version=version,
-        variant=variant,
-    )
-
+from measures.engine.entry import Inferred, entry
+from measures.engine.measure import Measure, Need
 
 # What a measure looks at, in the words of its ``on``.
 PGD: tuple[Need, ...] = ("adversarial",)
@@ -118,12 +93,12 @@ MEASURES: dict[str, Measure] = {
         spectral_bounds.log_spec_orig_main, "weight norm", ("folded", *PGD), 1
     ),
     # Margin
-    "average_ce": entry(average_ce.average_ce, "margin", PGD, -1, on="adversarial"),
-    "average_ce_clean": entry(average_ce.average_ce, "margin", CLEAN, -1, on="clean"),
+    "average_ce": entry(average_ce.average_ce, "margin", PGD, Inferred(-1), on="adversarial"),
+    "average_ce_clean": entry(average_ce.average_ce, "margin", CLEAN, Inferred(-1), on="clean"),
     "inverse_margin": entry(margins.inverse_margin, "margin", PGD, 1, on="adversarial"),
     "inverse_margin_clean": entry(margins.inverse_margin, "margin", CLEAN, 1, on="clean"),
-    "prob_margin": entry(margins.prob_margin, "margin", PGD, 1, on="adversarial"),
-    "prob_margin_clean": entry(margins.prob_margin, "margin", CLEAN, 1, on="clean"),
+    "prob_margin": entry(margins.prob_margin, "margin", PGD, Inferred(1), on="adversarial"),
+    "prob_margin_clean": entry(margins.prob_margin, "margin", CLEAN, Inferred(1), on="clean"),
     "margin_p10": entry(margins.margin_percentile, "margin", PGD, -1, on="adversarial", percent=10),
     "margin_p25": entry(margins.margin_percentile, "margin", PGD, -1, on="adversarial", percent=25),
     "margin_p50": entry(margins.margin_percentile, "margin", PGD, -1, on="adversarial", percent=50),
@@ -157,24 +132,24 @@ MEASURES: dict[str, Measure] = {
         output="probabilities",
     ),
     "cure_curvature": entry(
-        input_curvature.cure_curvature, "smoothness", (*CLEAN, "gradients", "threat"), 1
+        input_curvature.cure_curvature, "smoothness", (*CLEAN, "gradients", "threat"), Inferred(1)
     ),
     "local_linearity": entry(
         input_curvature.local_linearity,
         "smoothness",
         (*CLEAN, "gradients", "threat"),
-        1,
+        Inferred(1),
         stochastic=True,
     ),
     "grad_align": entry(
         input_curvature.grad_align,
         "smoothness",
         (*CLEAN, "gradients", "threat"),
-        1,
+        Inferred(1),
         stochastic=True,
     ),
     "jacobian_norm": entry(jacobian_norm.jacobian_norm, "smoothness", CLEAN, 1, stochastic=True),
-    "clever": entry(clever.clever, "smoothness", (*CLEAN, "threat"), -1, stochastic=True),
+    "clever": entry(clever.clever, "smoothness", (*CLEAN, "threat"), Inferred(-1), stochastic=True),
     "minimal_distance": entry(
         minimal_distance.minimal_distance, "smoothness", (*CLEAN, "threat"), None
     ),
@@ -256,21 +231,31 @@ MEASURES: dict[str, Measure] = {
         adaptive_sharpness.adaptive_sharpness,
         "flatness",
         PGD,
-        1,
+        Inferred(1),
         on="adversarial",
         normalised=False,
     ),
     "adaptive_sharpness_clean": entry(
-        adaptive_sharpness.adaptive_sharpness, "flatness", CLEAN, 1, on="clean", normalised=False
+        adaptive_sharpness.adaptive_sharpness,
+        "flatness",
+        CLEAN,
+        Inferred(1),
+        on="clean",
+        normalised=False,
     ),
     "adaptive_sharpness_normalised": entry(
-        adaptive_sharpness.adaptive_sharpness, "flatness", PGD, 1, on="adversarial", normalised=True
+        adaptive_sharpness.adaptive_sharpness,
+        "flatness",
+        PGD,
+        Inferred(1),
+        on="adversarial",
+        normalised=True,
     ),
     "average_adaptive_sharpness": entry(
         adaptive_sharpness.average_adaptive_sharpness,
         "flatness",
         PGD,
-        1,
+        Inferred(1),
         stochastic=True,
         on="adversarial",
     ),
@@ -278,7 +263,7 @@ MEASURES: dict[str, Measure] = {
         adaptive_sharpness.average_adaptive_sharpness,
         "flatness",
         CLEAN,
-        1,
+        Inferred(1),
         stochastic=True,
         on="clean",
     ),
@@ -292,13 +277,23 @@ MEASURES: dict[str, Measure] = {
         worst_case_flat.worst_case_flat, "flatness", (*CLEAN, "threat"), 1, stochastic=True
     ),
     "hessian_trace": entry(
-        hessian_spectrum.hessian_trace, "flatness", PGD, 1, stochastic=True, on="adversarial"
+        hessian_spectrum.hessian_trace,
+        "flatness",
+        PGD,
+        Inferred(1),
+        stochastic=True,
+        on="adversarial",
     ),
     "hessian_trace_clean": entry(
-        hessian_spectrum.hessian_trace, "flatness", CLEAN, 1, stochastic=True, on="clean"
+        hessian_spectrum.hessian_trace, "flatness", CLEAN, Inferred(1), stochastic=True, on="clean"
     ),
     "hessian_top": entry(
-        hessian_spectrum.hessian_top, "flatness", PGD, 1, stochastic=True, on="adversarial"
+        hessian_spectrum.hessian_top,
+        "flatness",
+        PGD,
+        Inferred(1),
+        stochastic=True,
+        on="adversarial",
     ),
     "effective_dimension": entry(
         hessian_spectrum.effective_dimension, "flatness", PGD, 1, stochastic=True, on="adversarial"
@@ -307,7 +302,7 @@ MEASURES: dict[str, Measure] = {
         hessian_spectrum.weight_curvature, "flatness", PGD, 1, stochastic=True, on="adversarial"
     ),
     "last_layer_trace": entry(
-        relative_flatness.last_layer_trace, "flatness", PGD, 1, on="adversarial"
+        relative_flatness.last_layer_trace, "flatness", PGD, Inferred(1), on="adversarial"
     ),
     "relative_flatness": entry(
         relative_flatness.relative_flatness, "flatness", PGD, 1, on="adversarial"
@@ -322,7 +317,7 @@ MEASURES: dict[str, Measure] = {
         gradient_norms.x_grad_norm,
         "gradient",
         (*PGD, "gradients"),
-        -1,
+        Inferred(-1),
         on="adversarial",
         norm="l2",
     ),
@@ -330,18 +325,23 @@ MEASURES: dict[str, Measure] = {
         gradient_norms.x_grad_norm,
         "gradient",
         (*PGD, "gradients"),
-        -1,
+        Inferred(-1),
         on="adversarial",
         norm="l1",
     ),
     "x_grad_norm_clean": entry(
-        gradient_norms.x_grad_norm, "gradient", (*CLEAN, "gradients"), -1, on="clean", norm="l2"
+        gradient_norms.x_grad_norm,
+        "gradient",
+        (*CLEAN, "gradients"),
+        Inferred(-1),
+        on="clean",
+        norm="l2",
     ),
     "w_grad_norm": entry(
-        gradient_norms.w_grad_norm, "gradient", (*PGD, "gradients"), -1, on="adversarial"
+        gradient_norms.w_grad_norm, "gradient", (*PGD, "gradients"), Inferred(-1), on="adversarial"
     ),
     "w_grad_norm_clean": entry(
-        gradient_norms.w_grad_norm, "gradient", (*CLEAN, "gradients"), -1, on="clean"
+        gradient_norms.w_grad_norm, "gradient", (*CLEAN, "gradients"), Inferred(-1), on="clean"
     ),
     "gradient_variance": entry(
         gradient_variance.gradient_variance, "gradient", PGD, None, on="adversarial"
@@ -365,46 +365,3 @@ MEASURES: dict[str, Measure] = {
     "ece": entry(controls.ece, "control", PGD, None, on="adversarial"),
     "ece_clean": entry(controls.ece, "control", CLEAN, None, on="clean"),
 }
-
-# The list of Kim et al., NeurIPS 2023.
-PAPER: tuple[str, ...] = (
-    *("path_norm", "log_prod_of_spec", "log_prod_of_fro", "euclid_init_norm"),
-    *("average_ce", "inverse_margin", "prob_margin"),
-    *("boundary_thickness", "kl_divergence", "local_lip"),
-    *("pacbayes_flat", "estimated_sharpness", "estimated_inv_sharpness", "average_flat"),
-    *("x_grad_norm", "w_grad_norm"),
-)
-# Those beyond the shared adversarial examples cost at most about as much again.
-CHEAP: tuple[str, ...] = (
-    *("path_norm", "log_prod_of_spec", "log_prod_of_fro", "euclid_init_norm"),
-    *("average_ce", "average_ce_clean", "inverse_margin", "margin_p10", "prob_margin"),
-    *("kl_divergence", "estimated_sharpness", "estimated_inv_sharpness"),
-    *("x_grad_norm", "x_grad_norm_clean", "w_grad_norm"),
-)
-
-SETS: dict[str, tuple[str, ...]] = {
-    "default": PAPER,
-    "paper": PAPER,
-    "cheap": CHEAP,
-    "all": tuple(MEASURES),
-}
-
-# τ between two seeds under 0.9 at default sizes, over the demo's models: docs/reliability.md.
-NOISY: frozenset[str] = frozenset(
-    {
-        "boundary_reach",
-        "clever",
-        "pacbayes_flat",
-        "pacbayes_mag_flat",
-        "pacbayes_init",
-        "pacbayes_orig",
-        "pacbayes_mag_init",
-        "pacbayes_mag_orig",
-        "worst_case_flat",
-        "hessian_trace",
-        "weight_curvature",
-        "gradient_cosine",
-        "ece",
-        "effective_dimension",
-    }
-)

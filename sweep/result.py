@@ -36,6 +36,8 @@ def show_result(
             comparison=comparison,
         )
         console.print(analysis.terminal_table(result.results["all models"]))
+        if result.no_cells:
+            console.print(f"no Ψ: {result.no_cells}", markup=False)
         path = analysis.report.render(result, folder / "report")
     except ValueError as error:
         errors.print(f"no correlations: {error}", markup=False)

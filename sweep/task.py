@@ -43,7 +43,6 @@ class Report:
     outcome: Outcome
     reason: str | None
     rows: tuple[Row, ...] = ()
-    trained: bool = False  # False: the training was finished before
 
 
 def run(
@@ -164,7 +163,7 @@ def _run(
                     config,
                     job.checkpoints,
                 )
-    return Report(job.training_id, "done", None, tuple(rows), trained=must_train)
+    return Report(job.training_id, "done", None, tuple(rows))
 
 
 def _finish_model(

@@ -22,14 +22,19 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """z_y - max_{j != y} z_j: positive where the prediction is right."""
+    true = F.one_hot(y, logits.shape[1]).bool()
+    z_y = logits.gather(1, y[:, None]).squeeze(1)
+    return z_y - logits.masked_fill(true, -torch.inf).amax(dim=1)
+
+
 def negative_margin(logits: Tensor, y: Tensor) -> Tensor:
     """max_{j != y} z_j - z_y (Carlini & Wagner 2017, with kappa = -inf).
 
     Unlike the cross-entropy its gradient does not vanish when the softmax saturates.
     """
-    true = F.one_hot(y, logits.shape[1]).bool()
-    z_y = logits.gather(1, y[:, None]).squeeze(1)
-    return logits.masked_fill(true, -torch.inf).amax(dim=1) - z_y
+    return -margin(logits, y)
 
 
 LOSSES: dict[str, AttackLoss] = {"ce": cross_entropy, "margin": negative_margin}

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from defenses.attacks import pgd
+from defenses.attacks.losses import cross_entropy, margin
 from defenses.attacks.threat import geometry
 from defenses.randomness import generator
 from defenses.spec import Threat
@@ -63,20 +64,20 @@ class Pass:
     @cached_property
     def cross_entropy(self) -> Tensor:
         """``(N,)``, in nats."""
-        return F.cross_entropy(self.logits, self.labels, reduction="none")
+        return cross_entropy(self.logits, self.labels)
 
     @cached_property
     def margins(self) -> Tensor:
         """``(N,)``: logit of the true class minus the largest other one; > 0 if correct."""
-        return margins(self.logits, self.labels)
+        return margin(self.logits, self.labels)
 
     @cached_property
     def log_margin(self) -> float:
         """log γ, γ the 10th percentile of the margins; ``Undefined`` for γ <= 0."""
-        margin = float(torch.quantile(self.margins.double(), 0.1))
-        if margin <= 0:
-            raise Undefined(f"the 10th percentile of the margin is not positive ({margin:.3g})")
-        return math.log(margin)
+        gamma = float(torch.quantile(self.margins.double(), 0.1))
+        if gamma <= 0:
+            raise Undefined(f"the 10th percentile of the margin is not positive ({gamma:.3g})")
+        return math.log(gamma)
 
     @property
     def input_gradients(self) -> Tensor:
@@ -317,12 +318,6 @@ class Context:
         head = called[-1][0]
         assert isinstance(head, nn.Linear)
         return head
-
-
-def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """``(N,)``: z_y - max_{j != y} z_j."""
-    true = F.one_hot(labels, logits.shape[1]).bool()
-    return logits[true] - logits.masked_fill(true, -torch.inf).amax(dim=1)
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:

@@ -58,13 +58,16 @@ class Measure:
     ``Undefined``; its keyword-only arguments are the parameters a user can set. ``variant``
     fixes some of them: what makes this entry differ from its siblings in the same file.
     ``expected_sign`` is that of Kendall's tau with the gap which the measure's authors expect;
-    None: they make no claim. ``version`` is raised when a correction changes values.
+    None: nothing is expected. ``sign_inferred``: its authors do not say it, or not of the gap (but
+    of robustness, say); it is this project's reading. ``version`` is raised when a correction
+    changes values.
     """
 
     function: Callable[..., float | Estimate]
     family: Family
     needs: frozenset[Need]
     expected_sign: Literal[1, -1] | None
+    sign_inferred: bool = False
     stochastic: bool = False
     version: int = 1
     variant: Mapping[str, Any] = field(default_factory=dict)

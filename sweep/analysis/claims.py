@@ -15,9 +15,10 @@ import numpy as np
 from sweep.analysis import intervals
 from sweep.analysis.comparison import Comparison
 from sweep.analysis.correlation import Coefficients
-from sweep.analysis.expectations import expected_sign, family, is_control
-from sweep.analysis.table import Floats
+from sweep.analysis.expectations import family, is_control, stated_sign
+from sweep.analysis.table import Bools, Floats, Ints
 from sweep.analysis.wording import count, interval, listed, signed
+from sweep.axes import level_name
 
 Outcome = Literal["holds", "does not hold", "undecided"]
 
@@ -30,7 +31,7 @@ _CONDITIONS = ("early_stopping", "extra_data", "augmentation", "optimizer")
 
 @dataclass(frozen=True)
 class Verdict:
-    """``value`` with its interval ``low`` to ``high`` and ``n`` models is what decides."""
+    """``value`` with its interval ``low`` to ``high`` is what decides; it rests on ``n`` models."""
 
     statement: str
     outcome: Outcome
@@ -69,7 +70,7 @@ def no_perfect_measure(result: Coefficients) -> Verdict:
     statement = "No perfect measure: no interval of |τ| reaches 0.9."
     controls = [is_control(name) for name in result.sample.measures]
     low, high = intervals.percentile(
-        np.where(controls, np.nan, result.tau[1:]), 1 - _LEVEL, _size(result)
+        np.where(controls, np.nan, result.tau[1:]), 1 - _LEVEL, result.trainings
     )
     reach = np.fmax(np.abs(low), np.abs(high))
     floor = np.where(low * high > 0, np.fmin(np.abs(low), np.abs(high)), 0)
@@ -100,16 +101,17 @@ def defense_matters(result: Coefficients) -> Verdict:
         "The defense matters: the range over methods of τ within a method exceeds 0.3, "
         "and boundary_thickness is among the three largest."
     )
-    methods = [level for axis, level in result.within if axis == "method" and level != "standard"]
+    methods = [key for key in result.within if key[0] == "method" and not _standard(result, key)]
     if len(methods) < 2:
         return _undecided(statement, "fewer than two methods with inner maximisation")
-    draws = np.stack([result.within["method", method] for method in methods])
+    draws = np.stack([result.within[key] for key in methods])
+    trainings = np.stack([result.trainings_within[key] for key in methods])
     spread = _range(draws)
     usable = ~np.isnan(spread[0])
     if not usable.any():
         return _undecided(statement, "no measure has a τ within every method")
-    wide = _wide(draws) & (spread[0] > _RANGE)
-    low, high = intervals.percentile(spread[1:], 1 - _LEVEL, _size(result))
+    wide = _wide(draws, trainings) & (spread[0] > _RANGE)
+    low, high = intervals.percentile(spread[1:], 1 - _LEVEL, trainings.min(axis=0))
     order = np.argsort(-np.nan_to_num(spread, nan=-1.0), axis=1)
     name = "boundary_thickness"
     detail = f"{int(wide.sum())} of {count(int(usable.sum()), 'measure')} have such a range"
@@ -132,59 +134,59 @@ def defense_matters(result: Coefficients) -> Verdict:
             f"; boundary_thickness has place {place}, and is among the three largest in "
             f"{inside:.0%} of resamples"
         )
-    value = float(spread[0, top])
-    return Verdict(
-        statement, outcome, value, float(low[top]), float(high[top]), _n(result, top), detail
-    )
+    value, n = float(spread[0, top]), _n(result, top, *methods)
+    return Verdict(statement, outcome, value, float(low[top]), float(high[top]), n, detail)
 
 
 def reversed_measures(result: Coefficients) -> Verdict:
     """Holds if some tau within an architecture or method is clearly opposite to expectation.
 
+    Only what the measure's own authors expect can be reversed, not a sign that was inferred here.
     Clearly: p < 0.05, Holm-corrected over all (measure, level) looked at. Fails if every one of
     them has the expected sign with an interval that excludes 0.
     """
     statement = (
         "Reversed: margin or flatness measures have, within an architecture or method, "
-        "the sign opposite to the expected one."
+        "the sign opposite to the one that their authors expect."
     )
     measures = result.sample.measures
     looked = [
-        (name, f"{axis}={level}", draws[:, measures.index(name)] * sign)
-        for name in measures
+        (name, key, draws[:, own] * sign, result.trainings_within[key][own])
+        for own, name in enumerate(measures)
         if (sign := _believed(name)) is not None
-        for (axis, level), draws in result.within.items()
-        if axis in ("architecture", "method") and level != "standard"
+        for key, draws in result.within.items()
+        if key[0] in ("architecture", "method") and not _standard(result, key)
     ]
     looked = [entry for entry in looked if not np.isnan(entry[2][0])]
     if not looked:
-        return _undecided(statement, "none of these measures was taken")
+        reason = "no such measure, with a sign that its authors state, has a τ within a level"
+        return _undecided(statement, reason)
     draws = np.stack([entry[2] for entry in looked], axis=1)
-    p = intervals.holm(intervals.p_values(draws[0], draws[1:], result.sample.num_trainings))
-    low, high = intervals.percentile(draws[1:], 1 - _LEVEL, _size(result))
+    trainings = np.array([entry[3] for entry in looked])
+    p = intervals.holm(intervals.p_values(draws[0], draws[1:], intervals.kendall_error(trainings)))
+    low, high = intervals.percentile(draws[1:], 1 - _LEVEL, trainings)
     opposite = (draws[0] < 0) & (p < _LEVEL)
     outcome: Outcome = "holds" if opposite.any() else "undecided"
     if (low > 0).all():
         outcome = "does not hold"
     worst = int(np.argmin(draws[0]))
+    name, key, *_ = looked[worst]
     names = sorted({looked[k][0] for k in np.flatnonzero(opposite)})
     detail = (
-        f"expected sign times τ is lowest for {looked[worst][0]} where {looked[worst][1]}; "
+        f"expected sign times τ is lowest for {name} where {'='.join(key)}; "
         + (f"clearly reversed somewhere: {listed(names)}" if names else "none is clearly reversed")
         + f" ({count(len(looked), 'combination')} looked at)"
     )
-    index = measures.index(looked[worst][0])
-    value = float(draws[0, worst])
-    return Verdict(
-        statement, outcome, value, float(low[worst]), float(high[worst]), _n(result, index), detail
-    )
+    value, n = float(draws[0, worst]), _n(result, measures.index(name), key)
+    return Verdict(statement, outcome, value, float(low[worst]), float(high[worst]), n, detail)
 
 
 def gradient_norm(result: Coefficients, identical: Sequence[Sequence[str]] = ()) -> Verdict:
     """Holds if x_grad_norm leads in some condition, Bonferroni-corrected over the conditions.
 
     The lead is |tau| of x_grad_norm minus the largest |tau| of any other measure that is not in
-    its group of near-identical ones. Fails if that interval is below 0 in every condition.
+    its group of near-identical ones. Fails if that interval is below 0 in every condition. The
+    intervals of all conditions hold together at 95 %.
     """
     statement = (
         "Input gradient norm: x_grad_norm has the largest |τ| in some condition of early "
@@ -204,12 +206,13 @@ def gradient_norm(result: Coefficients, identical: Sequence[Sequence[str]] = ())
     lead = strength[:, own] - np.nanmax(np.nan_to_num(strength[:, rivals]), axis=1)
     if np.isnan(lead[0]).all():
         return _undecided(statement, "x_grad_norm is undefined in every condition")
+    trainings = np.array([result.trainings_within[key][own] for key in conditions])
     error = np.nanstd(lead[1:], axis=0, ddof=1)
-    corrected = intervals.normal_quantile(1 - _LEVEL / len(conditions))
+    reach = intervals.simultaneous_reach(error, trainings, 1 - _LEVEL)
     outcome: Outcome = "undecided"
-    if (lead[0] - corrected * error > 0).any():
+    if (lead[0] - reach > 0).any():
         outcome = "holds"
-    elif (lead[0] + corrected * error < 0).all():
+    elif (lead[0] + reach < 0).all():
         outcome = "does not hold"
     best = int(np.nanargmax(lead[0]))
     led = [f"{axis}={level}" for (axis, level), d in zip(conditions, lead[0], strict=True) if d > 0]
@@ -218,9 +221,9 @@ def gradient_norm(result: Coefficients, identical: Sequence[Sequence[str]] = ())
         + (f"it leads where {listed(led)}" if led else "it leads in no condition")
         + f", of {len(conditions)}"
     )
-    value, reach = float(lead[0, best]), float(corrected * error[best])
-    n = _n(result, own)
-    return Verdict(statement, outcome, value, value - reach, value + reach, n, detail)
+    value, wide = float(lead[0, best]), float(reach[best])
+    n = _n(result, own, conditions[best])
+    return Verdict(statement, outcome, value, value - wide, value + wide, n, detail)
 
 
 def carries_over(comparison: Comparison | None) -> Verdict:
@@ -241,9 +244,20 @@ def evidence(verdict: Verdict) -> str:
 
 
 def _believed(name: str) -> int | None:
-    """The expected sign, of the margin measures that the article names and of all of flatness."""
+    """The sign that authors state, of the article's margin measures and of all of flatness."""
     chosen = name in _MARGIN or family(name) == "flatness"
-    return expected_sign(name) if chosen else None
+    return stated_sign(name) if chosen else None
+
+
+def _standard(result: Coefficients, key: tuple[str, str]) -> bool:
+    """Whether a level (axis, name) is a method without inner maximisation."""
+    return key[0] == "method" and bool(result.sample.standard[_rows(result, key)].all())
+
+
+def _rows(result: Coefficients, key: tuple[str, str]) -> Bools:
+    axis, name = key
+    levels = [level_name(level) for level in result.sample.levels[axis]]
+    return np.asarray(result.sample.codes[axis] == levels.index(name))
 
 
 def _range(draws: Floats) -> Floats:
@@ -251,13 +265,18 @@ def _range(draws: Floats) -> Floats:
     return np.asarray(draws.max(axis=0) - draws.min(axis=0))
 
 
-def _wide(draws: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Where the two extreme methods (methods, 1 + D, M) differ from each other, corrected."""
+def _wide(draws: Floats, trainings: Ints) -> Bools:
+    """Where the two extreme methods differ from each other, corrected.
+
+    ``draws`` (methods, 1 + D, M) of tau within each, which rests on ``trainings`` (methods, M).
+    """
     methods, columns = len(draws), np.arange(draws.shape[2])
     filled = np.nan_to_num(draws)
     highest, lowest = filled[:, 0].argmax(axis=0), filled[:, 0].argmin(axis=0)
     difference = draws[highest, :, columns] - draws[lowest, :, columns]  # (M, 1 + D)
-    p = intervals.p_values(difference[:, 0], difference[:, 1:].T, None)
+    square = np.square(intervals.kendall_error(trainings))
+    least = np.sqrt(square[highest, columns] + square[lowest, columns])
+    p = intervals.p_values(difference[:, 0], difference[:, 1:].T, least)
     p = np.minimum(p * methods * (methods - 1) / 2, 1)
     return np.asarray(intervals.holm(p) < _LEVEL)
 
@@ -273,12 +292,11 @@ def _outcome(text: str) -> Outcome:
     return next(outcome for outcome in outcomes if outcome == text)
 
 
-def _size(result: Coefficients) -> int:
-    return result.sample.num_trainings
-
-
-def _n(result: Coefficients, measure: int) -> int:
+def _n(result: Coefficients, measure: int, *levels: tuple[str, str]) -> int:
+    """Models of which measure and target are known, at any of ``levels`` (none given: at all)."""
     known = ~np.isnan(result.sample.x[:, measure]) & ~np.isnan(result.sample.y)
+    if levels:
+        known &= np.any([_rows(result, key) for key in levels], axis=0)
     return int(known.sum())
 
 

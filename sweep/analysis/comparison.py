@@ -73,12 +73,13 @@ def compare(
     parts: list[Floats] = []
     columns: dict[str, Floats | Ints] = {}
     for number, (label, table) in enumerate((("a", table_a), ("b", table_b))):
-        data = sample(select(table).used, target=target, granulated=False)
+        data = sample(select(table).used, target=target)
         chosen = [data.measures.index(name) for name in shared]
         x = data.x[:, chosen]
         weights = bootstrap_weights(data.num_trainings, draws, seed + number)
         tau = weighted_tau(x, data.y, data.trainings, weights)
-        low, high = intervals.percentile(tau[1:], 0.95, data.num_trainings)
+        trainings = data.trainings_with_value()[chosen]
+        low, high = intervals.percentile(tau[1:], 0.95, trainings)
         columns |= {f"tau_{label}": tau[0], f"tau_{label}_low": low, f"tau_{label}_high": high}
         columns[f"n_{label}"] = (~np.isnan(x) & ~np.isnan(data.y)[:, None]).sum(axis=0)
         parts.append(tau)

@@ -66,7 +66,7 @@ def controls(
         ("tau_control", with_control),
         ("partial", partial),
     ):
-        low, high = intervals.percentile(resampled[1:], 0.95, data.num_trainings)
+        low, high = intervals.percentile(resampled[1:], 0.95, data.trainings_with_value())
         columns |= {name: resampled[0], f"{name}_low": low, f"{name}_high": high}
     columns |= {"r2": r2, "r2_with_control": r2_pairs[:, last]}
     columns["gain"] = r2_pairs[:, last] - alone[:, last]

@@ -1,4 +1,4 @@
-"""What is known of a measure before its correlation is: family, and the sign its authors expect.
+"""What is known of a measure before its correlation is: family, and the sign its authors state.
 
 Measures from outside the repository are not in the registry; nothing is expected of them.
 """
@@ -13,9 +13,11 @@ def family(name: str) -> str | None:
     return MEASURES[name].family if name in MEASURES else None
 
 
-def expected_sign(name: str) -> int | None:
-    """Sign of tau with the gap that the measure's authors expect; None: they claim none."""
-    return MEASURES[name].expected_sign if name in MEASURES else None
+def stated_sign(name: str) -> int | None:
+    """Sign of tau with the gap that the measure's authors state; None: they state none."""
+    if name not in MEASURES or MEASURES[name].sign_inferred:
+        return None
+    return MEASURES[name].expected_sign
 
 
 def is_control(name: str) -> bool:

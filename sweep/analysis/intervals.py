@@ -14,19 +14,39 @@ from sweep.analysis.kendall import bootstrap_weights, divide
 from sweep.analysis.table import Floats, Ints
 
 
-def percentile(draws: Floats, level: float, size: int) -> tuple[Floats, Floats]:
-    """Expanded percentile interval of ``draws`` (D, ...), undefined draws left out.
+def percentile(draws: Floats, level: float, size: Ints | int) -> tuple[Floats, Floats]:
+    """Expanded percentile interval of ``draws`` (D, M), undefined draws left out.
 
-    A bootstrap of ``size`` units is too narrow by sqrt((size - 1) / size), and by the normal in
-    place of Student's distribution; the expanded percentiles (Hesterberg 2015) widen
-    the tails by as much: Phi(-sqrt(n / (n - 1)) t_{n-1}) instead of (1 - level) / 2.
+    A bootstrap of ``size`` units, one number or one per column, is too narrow by
+    sqrt((size - 1) / size), and by the normal in place of Student's distribution; the expanded
+    percentiles (Hesterberg 2015) widen the tails by as much: Phi(-sqrt(n / (n - 1)) t_{n-1})
+    instead of (1 - level) / 2.
     """
-    n = max(size, 2)
-    tail = float(ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + level) / 2)))
+    sizes = np.broadcast_to(size, draws.shape[1:])
+    low, high = np.full(sizes.shape, np.nan), np.full(sizes.shape, np.nan)
     with warnings.catch_warnings():  # a measure that no draw defines stays NaN, as it should
         warnings.filterwarnings("ignore", message="All-NaN slice", category=RuntimeWarning)
-        low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
+        for one in np.unique(sizes):
+            alike = sizes == one
+            tail = float(ndtr(-_widening(one, (1 + level) / 2)))
+            low[alike], high[alike] = np.nanquantile(draws[:, alike], [tail, 1 - tail], axis=0)
     return low, high
+
+
+def simultaneous_reach(error: Floats, trainings: Ints | int, level: float) -> Floats:
+    """Half the width of intervals that together hold with probability ``level`` or more.
+
+    ``error`` are standard errors of a bootstrap over ``trainings`` each. By Bonferroni each of k
+    has 1 - (1 - level) / (2 k) on either side; Student's distribution as in :func:`percentile`.
+    """
+    count = max(int((~np.isnan(error)).sum()), 1)
+    return np.asarray(_widening(trainings, 1 - (1 - level) / (2 * count)) * error)
+
+
+def _widening(size: Ints | int, probability: float) -> Floats:
+    """Quantile of an estimate in standard errors of a bootstrap over ``size`` units."""
+    n = np.maximum(size, 2)
+    return np.asarray(np.sqrt(n / (n - 1)) * stdtrit(n - 1, probability))
 
 
 def mean_over_cells(
@@ -50,8 +70,8 @@ def mean_over_cells(
     weights = bootstrap_weights(num_clusters, draws, seed)[1:].astype(np.float64)
     total = weights @ counts
     resampled = divide(weights @ sums, total)
-    low, high = percentile(resampled, level, num_clusters)
     used = np.maximum((counts > 0).sum(axis=0), 1)
+    low, high = percentile(resampled, level, used)
     bound = 2 * ((1 - level) / 2) ** (1 / used) - 1
     mean = taus.mean
     low = np.where(mean >= 1, np.minimum(low, bound), low)
@@ -94,22 +114,25 @@ def mean_over_axes(
     return np.maximum(psi - reach, -1), np.minimum(psi + reach, 1)
 
 
-def p_values(estimate: Floats, draws: Floats, trainings: Ints | int | None) -> Floats:
-    """Two-sided p-value of tau = 0: normal, with the larger of two standard errors.
+def kendall_error(trainings: Ints) -> Floats:
+    """Standard error of tau under independence for as many observations as there are trainings.
 
-    One is the bootstrap's, which alone is used where ``trainings`` is None. The other is
-    Kendall's (1938) under independence for as many observations as there are trainings,
-    ``sqrt(2 (2 T + 5) / (9 T (T - 1)))``: what remains when best and last checkpoint carry the
-    same information.
+    Kendall's (1938), ``sqrt(2 (2 T + 5) / (9 T (T - 1)))``: what remains when best and last
+    checkpoint carry the same information.
+    """
+    t = np.maximum(trainings, 2)
+    return np.asarray(np.sqrt(2 * (2 * t + 5) / (9 * t * (t - 1))))
+
+
+def p_values(estimate: Floats, draws: Floats, least: Floats) -> Floats:
+    """Two-sided p-value of an estimate of 0: normal, with the larger of two standard errors.
+
+    One is the bootstrap's; the other, ``least``, is :func:`kendall_error`, or made of it.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Degrees of freedom", category=RuntimeWarning)
         error = np.nanstd(draws, axis=0, ddof=1)
-    if trainings is not None:
-        t = np.maximum(trainings, 2)
-        error = np.fmax(error, np.sqrt(2 * (2 * t + 5) / (9 * t * (t - 1))))
-    z = np.where(estimate == 0, 0, divide(np.abs(estimate), error))
-    z = np.where(np.isnan(z) & (error == 0), np.inf, z)  # every resample agrees
+    z = divide(np.abs(estimate), np.fmax(error, least))
     return np.asarray(2 * ndtr(-z))
 
 
@@ -121,8 +144,3 @@ def holm(p: Floats) -> Floats:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1) if len(order) else 1
     return adjusted
-
-
-def normal_quantile(probability: float) -> float:
-    """Quantile of the standard normal distribution."""
-    return float(ndtri(probability))

@@ -28,6 +28,7 @@ class Analysis:
     ``results``: frames of :func:`sweep.analysis.correlate`: ``"all models"``, and
     ``"without standard"`` where there are some. ``targets``: tau alone, by target and subset.
     ``masking``: tau alone over the rows whose robustness is contradicted; None if few.
+    ``no_cells``: why there are no psi; None if there are.
     """
 
     study: str
@@ -45,6 +46,7 @@ class Analysis:
     verdicts: list[Verdict]
     own_verdicts: list[Verdict]
     comparison: Comparison | None
+    no_cells: str | None
 
     @property
     def main(self) -> pd.DataFrame:
@@ -83,7 +85,7 @@ def analyse(
     ``comparison`` (:func:`sweep.analysis.compare`) decides the article's fifth claim.
 
     Raises:
-        ValueError: the table cannot be analysed (no target, one axis only, all NaN, one model),
+        ValueError: the table cannot be analysed (no target, all NaN, one model),
             or a claim names what it does not have.
     """
     selection = select(table)
@@ -92,7 +94,7 @@ def analyse(
     results = {"all models": summarise(result, seed=seed)}
     robust = used[~standard_rows(used)]
     subsets = {"all models": used}
-    if MIN_MODELS <= len(robust) < len(used) and len(varied_axes(robust)) >= 2:
+    if MIN_MODELS <= len(robust) < len(used):
         subsets["without standard"] = robust
         results["without standard"] = correlate(robust, target=target, draws=draws, seed=seed)
     identical = near_identical(used, target=target)
@@ -117,6 +119,7 @@ def analyse(
         verdicts=article_claims(result, identical=identical, comparison=comparison),
         own_verdicts=[check_claim(used, claim, draws=draws, seed=seed) for claim in claims],
         comparison=comparison,
+        no_cells=result.sample.no_cells,
     )
 
 

@@ -116,7 +116,8 @@ class Sample:
     (n,) are what ``y`` ranks. ``trainings`` (n,) numbers the training of each model, and rows
     are sorted by it. ``codes[axis]`` (n,) indexes ``levels[axis]``; null is -1. ``axes`` are
     those asked for, ``codes`` has all that the table knows: "only k varies" is a statement about
-    every axis.
+    every axis. ``no_cells`` says why models cannot be compared along one axis while another is
+    held; None if they can.
     """
 
     measures: tuple[str, ...]
@@ -130,10 +131,21 @@ class Sample:
     codes: dict[str, Ints]
     levels: dict[str, tuple[Any, ...]]
     standard: Bools
+    no_cells: str | None
 
     @property
     def num_trainings(self) -> int:
         return int(self.trainings.max()) + 1
+
+    def trainings_with_value(self, rows: Bools | None = None) -> Ints:
+        """(M,) trainings among ``rows`` (default: all) of which measure and target are known.
+
+        They, and not all trainings of the study, are what an error of that measure rests on.
+        """
+        known = ~np.isnan(self.x) & ~np.isnan(self.y)[:, None]
+        if rows is not None:
+            known &= rows[:, None]
+        return np.array([len(np.unique(self.trainings[column])) for column in known.T], dtype=int)
 
 
 def sample(
@@ -142,16 +154,15 @@ def sample(
     target: str = "gap",
     axes: Sequence[str] | None = None,
     predictors: Sequence[str] = (),
-    granulated: bool = True,
 ) -> Sample:
     """Check ``table`` and turn it into a :class:`Sample`.
 
     ``predictors`` are further columns (``pgd_train``) that are ranked like measures, under their
-    own names, after them. ``granulated=False``: for statistics that do not compare along axes.
+    own names, after them.
 
     Raises:
         ValueError: no such target or axis; no measure; fewer than two models with a target;
-            no value at all; fewer than two axes vary.
+            no value at all.
     """
     names = measure_names(table)
     if not names:
@@ -172,12 +183,6 @@ def sample(
             f"{len(table)} model(s) with a value of {target!r}: a correlation needs at least two"
         )
     varied = varied_axes(table)
-    if granulated and len(varied) < 2:
-        found = f"only {varied[0]!r} varies" if varied else "no axis varies"
-        raise ValueError(
-            f"{found} in this table: the analysis compares models along one axis while another "
-            f"is held, so it needs two axes that vary (axes: {', '.join(known) or 'none'})"
-        )
     columns = [MEASURE + name for name in names] + list(predictors)
     trainings, _ = pd.factorize(table["training_id"])
     order = np.argsort(trainings, kind="stable")
@@ -201,7 +206,15 @@ def sample(
         codes=codes,
         levels=levels,
         standard=standard_rows(table),
+        no_cells=_no_cells(varied),
     )
+
+
+def _no_cells(varied: Sequence[str]) -> str | None:
+    if len(varied) >= 2:
+        return None
+    found = f"only {varied[0]} varies" if varied else "no axis varies"
+    return f"{found} in this study, and ψ compares models along one axis while another is held"
 
 
 def dense_ranks(values: Floats) -> Floats:

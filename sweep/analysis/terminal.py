@@ -18,20 +18,15 @@ from sweep.analysis.wording import signed
 _WIDE = 10_000  # columns: what a table would take if it had them
 
 
-def terminal_table(
-    result: pd.DataFrame, axes: Sequence[str] | None = None, *, rows: int | None = None
-) -> CoefficientTable:
+def terminal_table(result: pd.DataFrame) -> CoefficientTable:
     """``result`` of :func:`sweep.analysis.correlate` as something to print, strongest tau first.
 
-    ``axes`` (default: all in ``result``) get one psi column each; ``rows`` limits the measures.
     Bold: the interval of tau excludes 0, so not only colour says it.
     """
-    if axes is None:
-        named = (c.removeprefix("cells_") for c in result.columns if c.startswith("cells_"))
-        axes = [axis for axis in named if axis != "method_with_standard"]
+    named = (c.removeprefix("cells_") for c in result.columns if c.startswith("cells_"))
+    axes = tuple(axis for axis in named if axis != "method_with_standard")
     ranked = result.sort_values("tau", key=abs, ascending=False, na_position="last")
-    shown = ranked if rows is None else ranked.head(rows)
-    return CoefficientTable(shown, tuple(axes), len(ranked) - len(shown))
+    return CoefficientTable(ranked, axes)
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,6 @@ class CoefficientTable:
 
     frame: pd.DataFrame
     axes: tuple[str, ...]
-    left_out: int
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         def fits(table: Table) -> bool:
@@ -56,8 +50,6 @@ class CoefficientTable:
             remaining, with_tau = remaining[taken:], False
         if any(is_noisy(str(name)) for name in self.frame.index):
             yield Text("≈ noisy: two seeds of the measure rank models at τ under 0.9", style="dim")
-        if self.left_out:
-            yield Text(f"{self.left_out} further measures in the report", style="dim")
 
     def _part(self, axes: Sequence[str], with_tau: bool) -> Table:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -114,10 +114,11 @@ def check_claim(table: pd.DataFrame, claim: Claim, *, draws: int = 1000, seed: i
             f"claim about {claim.measure!r}: no such measure; choose from: {', '.join(names)}"
         )
     chosen = table[_selected(table, claim)]
-    data = sample(chosen, target=claim.target, axes=[], granulated=False)
+    data = sample(chosen, target=claim.target, axes=[])
     own = data.measures.index(claim.measure)
-    tau = coefficients(data, draws=draws, seed=seed).tau[:, own]
-    low, high = (float(end) for end in intervals.percentile(tau[1:], 0.95, data.num_trainings))
+    result = coefficients(data, draws=draws, seed=seed)
+    tau, trainings = result.tau[:, own], int(result.trainings[own])
+    low, high = (float(end) for end in intervals.percentile(tau[1:], 0.95, trainings))
     least, most = sorted((claim.sign * low, claim.sign * high))
     outcome: Outcome = "undecided"
     if least >= claim.min_abs_tau and least > 0:

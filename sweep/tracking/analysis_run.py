@@ -22,11 +22,10 @@ from PIL import Image
 from sweep import manifest
 from sweep.store import Store
 from sweep.tracking.client import client_settings
-from sweep.tracking.content import read_history
+from sweep.tracking.content import CURVES, read_history
 from sweep.tracking.server import Server
 from sweep.tracking.settings import TrackingSettings, as_client, default_entity, wandb_folder
 
-CURVES = ("pgd_selection", "clean_selection", "loss")
 COEFFICIENTS = ("tau", "tau_low", "tau_high", "psi")
 
 

@@ -16,6 +16,7 @@ from sweep.axes import level_name
 from sweep.columns import result_columns
 
 MAX_TAG = 64  # characters; W&B refuses longer ones
+CURVES = ("pgd_selection", "clean_selection", "loss")  # of the history: what views draw by epoch
 
 
 @dataclass(frozen=True, kw_only=True)

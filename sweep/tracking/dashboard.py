@@ -15,11 +15,11 @@ from wandb_workspaces.reports.v2 import interface as panels
 
 from sweep.axes import AXES
 from sweep.store import Store
+from sweep.tracking.content import CURVES
 from sweep.tracking.server import Server
 from sweep.tracking.settings import TrackingSettings, as_client, base_url, wandb_folder
 from sweep.tracking.slices import FAILED, Slice, slices
 
-CURVES = ("pgd_selection", "clean_selection", "loss")
 RESULTS = ("clean_test", "pgd_train", "pgd_test", "gap")
 DRAWN_RUNS = 100  # lines in one panel
 

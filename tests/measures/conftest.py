@@ -112,3 +112,42 @@ def explicit_hessian(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 @pytest.fixture
 def hessian() -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
     return explicit_hessian
+
+
+def build_small() -> nn.Module:
+    with torch.random.fork_rng():  # layers draw from the global generator, measures must not
+        network = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 4, 3, stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(36, 3),
+        )
+    stream = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.3, generator=stream)
+            elif parameter.numel() == 3:
+                parameter.zero_()
+    return network
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    """Small, with batch-norm behind a convolution and behind a ReLU, in training mode, with
+    statistics of its own."""
+    network = build_small()
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+    return network
+
+
+@pytest.fixture
+def data() -> tuple[Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(0)
+    return torch.rand(24, 1, 8, 8, generator=stream), torch.randint(0, 3, (24,), generator=stream)

@@ -6,8 +6,6 @@ import copy
 import math
 import re
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 import measures
 from defenses.spec import Threat
 from measures import MEASURES, SETS, Context, Measure, measure
+from tests.measures.conftest import build_small
 
 LITTLE = {  # small samples: these tests are about behaviour, not about values
     "boundary_thickness": {"examples": 8, "attack_steps": 3, "points": 8},
@@ -41,45 +40,6 @@ LITTLE = {  # small samples: these tests are about behaviour, not about values
     "gradient_cosine_clean": {"size": 8},
     **{name: {"draws": 3, "search_steps": 3} for name in MEASURES if name.startswith("pacbayes")},
 }
-
-
-def build_small() -> nn.Module:
-    with torch.random.fork_rng():  # layers draw from the global generator, measures must not
-        network = nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1, bias=False),
-            nn.BatchNorm2d(4),
-            nn.ReLU(),
-            nn.BatchNorm2d(4),
-            nn.Conv2d(4, 4, 3, stride=2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(36, 3),
-        )
-    stream = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, 0.3, generator=stream)
-            elif parameter.numel() == 3:
-                parameter.zero_()
-    return network
-
-
-@pytest.fixture
-def model() -> nn.Module:
-    """Small, with batch-norm behind a convolution and behind a ReLU, in training mode, with
-    statistics of its own."""
-    network = build_small()
-    with torch.no_grad():
-        for _ in range(3):
-            network(torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
-    return network
-
-
-@pytest.fixture
-def data() -> tuple[Tensor, Tensor]:
-    stream = torch.Generator().manual_seed(0)
-    return torch.rand(24, 1, 8, 8, generator=stream), torch.randint(0, 3, (24,), generator=stream)
 
 
 def everything(
@@ -305,119 +265,6 @@ def test_bad_options_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         measure(model, *data, **options)  # type: ignore[arg-type]
-
-
-def test_definitions_are_known_without_running(
-    model: nn.Module, data: tuple[Tensor, Tensor]
-) -> None:
-    threat = Threat(eps=0.1, step_size=0.025)
-    chosen = {"pacbayes_flat": {"draws": 2}}
-    names = ["pacbayes_flat", "path_norm", "pacbayes_orig"]
-    results = measure(
-        model, *data, names=names, threat=threat, train_size=600, seed=3, parameters=chosen
-    )
-    for name in names:
-        expected = measures.definition(
-            name, chosen.get(name), threat=threat, num_images=24, train_size=600, seed=3
-        )
-        assert results[name].definition == expected
-
-
-def test_a_definition_holds_what_matters_and_nothing_else() -> None:
-    def of(name: str, parameters: dict[str, object] | None = None, **changed: object) -> str:
-        base: dict[str, object] = {"threat": Threat(), "num_images": 1000, "train_size": 50000}
-        return measures.definition(name, parameters, **{**base, **changed})  # type: ignore[arg-type]
-
-    other = Threat(eps=4 / 255)
-    assert of("path_norm") == of("path_norm", threat=other, num_images=1, seed=1, train_size=1)
-    assert of("average_ce_clean") == of("average_ce_clean", threat=other, seed=1)
-    assert of("average_ce_clean") != of("average_ce_clean", num_images=1)
-    assert of("average_ce") != of("average_ce", threat=other)
-    assert of("average_ce") != of("average_ce", seed=1)  # the random start of PGD
-    assert of("hessian_trace_clean") != of("hessian_trace_clean", seed=1)
-    assert of("hessian_trace") != of("hessian_trace", {"probes": 51})
-    assert of("hessian_trace") == of("hessian_trace", {"probes": 40})  # the default
-    assert of("pacbayes_orig") != of("pacbayes_orig", train_size=1)
-    assert of("pacbayes_flat") == of("pacbayes_flat", train_size=1)
-
-
-def test_a_raised_version_changes_only_that_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {name: measures.definition(name) for name in MEASURES}
-    raised = replace(MEASURES["path_norm"], version=MEASURES["path_norm"].version + 1)
-    monkeypatch.setitem(measures.MEASURES, "path_norm", raised)
-    after = {name: measures.definition(name) for name in MEASURES}
-    assert [name for name in MEASURES if before[name] != after[name]] == ["path_norm"]
-
-
-def test_golden_definitions() -> None:
-    """Stored values of finished studies stay valid: a change here recomputes them."""
-    assert measures.definition("path_norm") == "8d702df88cc74f52"
-    assert measures.definition("x_grad_norm", num_images=1000) == "f2fd07a65325edbd"
-
-
-MINE = '''
-"""A measure of my own."""
-from measures import Context, Measure
-
-def half_loss(context: Context, *, factor: float = 0.5) -> float:
-    """Half of the clean loss."""
-    return factor * float(context.clean.cross_entropy.mean())
-
-lean = Measure(function=half_loss, family="margin", needs=frozenset({"clean"}), expected_sign=1)
-number = 3
-'''
-
-
-def test_measures_from_a_file(
-    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path
-) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(MINE)
-    names = ["average_ce_clean", "mine.py:half_loss", f"{path}:lean"]
-    results = measure(model, *data, names=names, folder=tmp_path)
-    assert list(results) == ["average_ce_clean", "half_loss", "lean"]
-    assert results["half_loss"].value == pytest.approx(results["average_ce_clean"].value / 2)
-    options = {"parameters": {"lean": {"factor": 2.0}}, "folder": tmp_path}
-    (double,) = measures.compute(model, *data, names=["mine.py:lean"], **options).values()
-    assert double == pytest.approx(2 * results["average_ce_clean"].value)
-
-
-def test_the_example_in_the_documentation_works(
-    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path
-) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "adding-a-measure.md").read_text()
-    function, wrapped, *_ = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    (tmp_path / "mine.py").write_text(function + wrapped)
-    names = ["mine.py:logit_gap", "mine.py:lean"]
-    values = measures.compute(model, *data, names=names, folder=tmp_path)
-    assert values["logit_gap"] == values["lean"] > 0
-
-
-def test_editing_the_file_changes_the_definition(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(MINE)
-    reference = f"{path}:half_loss"
-    first = measures.definition(reference)
-    assert measures.definition(reference) == first
-    path.write_text(MINE + "\n# a comment\n")
-    assert measures.definition(reference) != first
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "message"),
-    [
-        (MINE, "nothing", "defines no nothing"),
-        (MINE, "number", "neither a Measure nor a function"),
-        ("def broken(:", "broken", "cannot be loaded: SyntaxError"),
-        ("import no_such_module", "x", "cannot be loaded: ModuleNotFoundError"),
-        ("def path_norm(context): ...", "path_norm", "is a built-in measure; rename yours"),
-    ],
-)
-def test_a_bad_file_is_refused(tmp_path: Path, text: str, name: str, message: str) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        measures.resolve([f"{path}:{name}"])
 
 
 def test_cost_counts_images_forward_and_backward(

@@ -14,7 +14,7 @@ from measures import MEASURES, NOISY, SETS
 from measures.catalogue import catalogue
 
 ROOT = Path(__file__).parents[2]
-INFRASTRUCTURE = {"__init__", "__main__", "catalogue", "registry", "reliability"}
+INFRASTRUCTURE = {"__init__", "__main__", "catalogue", "registry", "sets"}
 
 
 def test_every_measure_file_is_in_the_registry() -> None:
@@ -46,6 +46,17 @@ def test_needs_agree_with_where_it_measures(name: str) -> None:
     }
     assert set(entry.variant) <= keyword_only
     assert all(v is not inspect.Parameter.empty for v in entry.parameters.values()), name
+
+
+def test_inferred_signs_are_not_shown_as_the_authors() -> None:
+    """Nobody states a sign of these; of those others do, and the page tells the two apart."""
+    for name in ("average_ce", "prob_margin", "x_grad_norm", "w_grad_norm"):
+        assert MEASURES[name].sign_inferred, name
+        assert re.search(rf"^\| `{name}` .*\| \([+−]\) \|", catalogue(), flags=re.MULTILINE), name
+    for name in ("inverse_margin", "boundary_thickness", "pacbayes_flat"):
+        assert not MEASURES[name].sign_inferred, name
+        assert re.search(rf"^\| `{name}` .*\| [+−] \|", catalogue(), flags=re.MULTILINE), name
+    assert not [n for n, m in MEASURES.items() if m.sign_inferred and m.expected_sign is None]
 
 
 def test_no_two_entries_are_the_same_computation() -> None:

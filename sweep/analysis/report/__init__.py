@@ -6,63 +6,29 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from sweep.analysis.comparison import Comparison
 from sweep.analysis.report import coefficients, facts, findings
 from sweep.analysis.report.exports import write_tables
 from sweep.analysis.report.figures import check_formats, write_figures
 from sweep.analysis.report.markup import Markup, join, tag
 from sweep.analysis.report.scatter import page_data, scatter
 from sweep.analysis.report.summary import spoken, summary
-from sweep.analysis.sign_error import Correctness
-from sweep.analysis.study import Analysis, analyse, strongest_first
-from sweep.analysis.user_claims import Claim
+from sweep.analysis.study import Analysis, strongest_first
 from sweep.analysis.wording import count
-
-
-def write(
-    table: pd.DataFrame,
-    directory: Path,
-    study_name: str,
-    *,
-    target: str = "gap",
-    draws: int = 1000,
-    seed: int = 0,
-    correctness: Correctness | None = None,
-    claims: Sequence[Claim] = (),
-    comparison: Comparison | None = None,
-    formats: Sequence[str] = ("png", "svg", "pdf"),
-) -> Path:
-    """Analyse ``table`` and write the report into ``directory``; return the path of its page.
-
-    Besides ``index.html``: ``tables/*.csv`` and ``*.tex``, and ``figures/`` in each of
-    ``formats`` (none: no figures). The other arguments are those of
-    :func:`sweep.analysis.study.analyse`; claims come from :func:`sweep.analysis.read_claims`.
-
-    Raises:
-        ValueError: the table cannot be analysed (no target, one axis only, all NaN, one model),
-            a claim names what the table lacks, or a format is unknown.
-    """
-    check_formats(formats)
-    analysis = analyse(
-        table,
-        study=study_name,
-        target=target,
-        draws=draws,
-        seed=seed,
-        correctness=correctness,
-        claims=claims,
-        comparison=comparison,
-    )
-    return render(analysis, directory, formats=formats)
 
 
 def render(
     analysis: Analysis, directory: Path, *, formats: Sequence[str] = ("png", "svg", "pdf")
 ) -> Path:
-    """Write the report of a finished analysis into ``directory``; return the path of its page."""
+    """Write the report of a finished analysis into ``directory``; return the path of its page.
+
+    Besides ``index.html``: ``tables/*.csv`` and ``*.tex``, and ``figures/`` in each of
+    ``formats`` (none: no figures).
+
+    Raises:
+        ValueError: a format is unknown.
+    """
     check_formats(formats)
     directory.mkdir(parents=True, exist_ok=True)
     write_tables(analysis, directory / "tables")
@@ -91,7 +57,7 @@ def _page(analysis: Analysis) -> str:
             "ψ: Kendall's τ inside each group of models that differ in this axis only, averaged. "
             "+1: whenever the axis raises the measure, the target rises. Hover for intervals and "
             "counts.",
-            coefficients.heat_map(analysis.main, analysis),
+            _axes(analysis),
         ),
         ("scatter", "Scatter plots", "", scatter(analysis)),
         (
@@ -169,6 +135,12 @@ def _coefficients(analysis: Analysis) -> Markup:
             parts.append(tag("h3", subset[0].upper() + subset[1:]))
         parts.append(coefficients.forest(strongest_first(frame)))
     return join(parts)
+
+
+def _axes(analysis: Analysis) -> Markup:
+    if analysis.no_cells:
+        return tag("p", f"There is no Ψ: {analysis.no_cells}.")
+    return coefficients.heat_map(analysis.main, analysis)
 
 
 def _section(key: str, title: str, note: str, content: Markup) -> Markup:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweep.analysis.report.levels import ordered_levels
+from sweep.analysis.report.levels import groupings, ordered_levels
 from sweep.analysis.report.summary import spoken
 from sweep.analysis.study import Analysis
 from sweep.analysis.table import MEASURE
@@ -41,13 +41,15 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def write_figures(analysis: Analysis, directory: Path, formats: Sequence[str]) -> list[Path]:
-    """``forest``, ``heat_map`` and ``scatter`` in each of ``formats``."""
+    """``forest``, ``heat_map`` (where there are psi) and ``scatter`` in each of ``formats``."""
     if not formats:
         return []
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     with mpl.rc_context(_STYLE):
         for name, draw in (("forest", forest), ("heat_map", heat_map), ("scatter", scatter)):
+            if name == "heat_map" and analysis.no_cells:
+                continue
             figure = draw(analysis)
             for suffix in formats:
                 path = directory / f"{name}.{suffix}"
@@ -101,12 +103,13 @@ def scatter(analysis: Analysis) -> Figure:
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(1.75 * columns, 1.6 * rows + 0.5), layout="constrained")
     panels = np.atleast_1d(np.asarray(figure.subplots(rows, columns, squeeze=False))).ravel()
-    axis = "method" if "method" in analysis.axes else analysis.axes[0]
-    level = analysis.used[axis].map(level_name)
+    groups = groupings(analysis)
+    column = groups["method"] if "method" in groups else next(iter(groups.values()))
+    level = column.map(level_name)
     target = analysis.used[analysis.target].astype(float).rank()
     for panel, name in zip(panels, names, strict=False):
         values = analysis.used[MEASURE + name].astype(float).rank()
-        for k, chosen in enumerate(ordered_levels(analysis.used[axis])):
+        for k, chosen in enumerate(ordered_levels(column)):
             panel.scatter(
                 values[level == chosen], target[level == chosen], s=5, alpha=0.7, linewidths=0,
                 color=_COLOURS[k % len(_COLOURS)], marker=_MARKERS[k % len(_MARKERS)], label=chosen,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sweep.analysis.report.levels import ordered_levels
+from sweep.analysis.report.levels import groupings, ordered_levels
 from sweep.analysis.report.markup import Markup, embedded_json, tag
 from sweep.analysis.study import Analysis
 from sweep.analysis.table import MEASURE, TARGETS, axis_names, standard_rows
@@ -19,12 +19,13 @@ from sweep.axes import level_name
 def scatter(analysis: Analysis) -> Markup:
     """Controls, the plot, and a small multiple of every measure to choose from."""
     names = [str(name) for name in analysis.main.index]
-    colour = "method" if "method" in analysis.axes else analysis.axes[0]
+    groups = list(groupings(analysis))
+    colour = "method" if "method" in groups else groups[0]
     controls = tag(
         "div",
         _choice("measure", "Measure", names, names[0]),
         _choice("target", "Against", _targets(analysis), analysis.target),
-        _choice("colour", "Coloured by", analysis.axes, colour),
+        _choice("colour", "Coloured by", groups, colour),
         _choice("scale", "Scale", ["value", "rank"], "value"),
         tag(
             "label",
@@ -60,14 +61,15 @@ def _choice(identifier: str, label: str, options: Iterable[str], chosen: str) ->
 def page_data(analysis: Analysis) -> Markup:
     """The used models as JSON: one array per axis (indices into its levels), measure, target."""
     used = analysis.used
-    axes = {axis: ordered_levels(used[axis]) for axis in axis_names(used)}
+    columns = {axis: used[axis] for axis in axis_names(used)} | groupings(analysis)
+    axes = {axis: ordered_levels(column) for axis, column in columns.items()}
     return embedded_json(
         "data",
         {
             "ids": used["model_id"].astype(str).tolist(),
             "standard": standard_rows(used).tolist(),
             "levels": axes,
-            "axes": {axis: _codes(used[axis], levels) for axis, levels in axes.items()},
+            "axes": {axis: _codes(columns[axis], levels) for axis, levels in axes.items()},
             "targets": {target: numbers(used[target]) for target in _targets(analysis)},
             "measures": {str(m): numbers(used[MEASURE + m]) for m in analysis.main.index},
             "tau": {str(m): signed(row["tau"]) for m, row in analysis.main.iterrows()},

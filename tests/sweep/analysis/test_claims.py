@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import stdtrit
 from synthetic import PAPER, SMALL, noise, study
 
-from sweep.analysis import claims
+from sweep.analysis import claims, intervals
 from sweep.analysis.comparison import compare
 from sweep.analysis.correlation import Coefficients, coefficients
+from sweep.analysis.kendall import bootstrap_weights, weighted_tau
 from sweep.analysis.table import sample
 from sweep.analysis.user_claims import Claim, check_claim, read_claims
 
@@ -68,18 +72,69 @@ def test_defense_matters() -> None:
 
 
 def test_reversed_measures() -> None:
-    expected = {"inverse_margin": near(0.5, 1), "average_ce": -near(0.5, 2)}
+    expected = {"inverse_margin": near(0.5, 1), "average_flat": near(0.5, 2)}
     assert claims.reversed_measures(measured(**expected)).outcome == "does not hold"
     turned = near(0.5, 3) * by("architecture", resnet18=1, wrn28_10=1, wrn34_10=-1)
     verdict = claims.reversed_measures(measured(**expected, pacbayes_flat=turned))
     assert verdict.outcome == "holds"
     assert "lowest for pacbayes_flat where architecture=wrn34_10" in verdict.detail
     assert "clearly reversed somewhere: pacbayes_flat" in verdict.detail
-    weak = claims.reversed_measures(measured(prob_margin=noise(4, GRID)))
-    assert weak.outcome == "undecided"
+    assert verdict.n == (study({}, GRID)["architecture"] == "wrn34_10").sum()
+    weak = claims.reversed_measures(measured(average_flat=noise(4, GRID)))
+    assert (weak.outcome, weak.n > 0) == ("undecided", True)
     # nobody claims a sign for a measure from outside, nor is a gradient norm in this claim
     nothing = claims.reversed_measures(measured(mine=-GAP, x_grad_norm=GAP))
     assert (nothing.outcome, nothing.n) == ("undecided", 0)
+
+
+def test_only_signs_that_authors_state_can_be_reversed() -> None:
+    """Of the article's margin measures two have a sign that is only inferred here."""
+    inferred = claims.reversed_measures(measured(average_ce=GAP, prob_margin=-GAP))
+    assert (inferred.outcome, inferred.n) == ("undecided", 0)
+    assert "a sign that its authors state" in inferred.detail
+    assert claims.reversed_measures(measured(inverse_margin=-GAP)).outcome == "holds"
+
+
+def test_a_reversal_within_a_method_rests_on_the_trainings_there() -> None:
+    """Four trainings in perfect disorder are no proof, however many the study has elsewhere."""
+    gap = noise(0, SMALL)
+    turned = np.where(study({}, SMALL)["method"] == "at", -gap, gap)
+    data = sample(study({"average_flat": turned}, SMALL, gap=gap))
+    verdict = claims.reversed_measures(coefficients(data, draws=200))
+    assert verdict.value == -1
+    assert verdict.outcome == "undecided"
+
+
+def test_a_range_over_methods_is_rarely_called_wide_by_chance() -> None:
+    """Nothing goes with the gap, eight trainings by each method: at most 5 % of studies."""
+    generator, wrong, repeats = np.random.default_rng(0), 0, 200
+    methods, trainings, measures = 3, 8, 16
+    training = np.repeat(np.arange(methods * trainings), 2)  # best and last checkpoint
+    rows = [training // trainings == method for method in range(methods)]
+
+    def component(columns: int) -> np.ndarray:
+        shared = generator.normal(size=(training.max() + 1, columns))[training]
+        return shared + generator.normal(size=(len(training), columns))
+
+    for repeat in range(repeats):
+        gap, x = component(1)[:, 0], component(measures)
+        weights = bootstrap_weights(methods * trainings, 200, repeat)
+        taus = [weighted_tau(x[r], gap[r], training[r], weights) for r in rows]
+        wrong += claims._wide(np.stack(taus), np.full((methods, measures), trainings)).any()
+    assert wrong / repeats <= 0.05
+
+
+@pytest.mark.parametrize("claim", [claims.defense_matters, claims.reversed_measures])
+def test_a_method_without_adversary_need_not_be_named_standard(
+    claim: Callable[[Coefficients], claims.Verdict],
+) -> None:
+    """It has no steps: that is what tells it from a defense, whatever its name."""
+    turned = GAP * by("method", standard=-1, at=1, trades=1, mart=1) + 0.1 * noise(1, GRID)
+    table = study({"boundary_thickness": turned, "average_flat": turned}, GRID, gap=GAP)
+    renamed = table.assign(method=table["method"].replace("standard", "zero"))
+    verdicts = [claim(coefficients(sample(t), draws=200)) for t in (table, renamed)]
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0].outcome == "does not hold"
 
 
 def test_gradient_norm() -> None:
@@ -95,6 +150,35 @@ def test_gradient_norm() -> None:
     even = measured(x_grad_norm=near(0.7, 5), **rivals)
     assert claims.gradient_norm(even).outcome == "undecided"
     assert claims.gradient_norm(measured(**rivals)).detail == "x_grad_norm was not measured"
+
+
+def test_gradient_norm_interval_is_at_95_percent_over_all_conditions() -> None:
+    """Two-sided, Bonferroni over six conditions, with Student's distribution for the trainings."""
+    axes = ("early_stopping", "extra_data", "optimizer")
+    result = measured(axes, x_grad_norm=near(0.7, 5), a=near(0.7, 2))
+    verdict = claims.gradient_norm(result)
+    reaches = {}
+    for level, tau in result.within.items():
+        lead = abs(tau[:, 0]) - abs(tau[:, 1])
+        n = result.trainings_within[level][0]
+        factor = math.sqrt(n / (n - 1)) * stdtrit(n - 1, 1 - 0.05 / 12)
+        reaches[lead[0]] = factor * lead[1:].std(ddof=1)
+    assert len(reaches) == 6
+    best = max(reaches)
+    assert verdict.value == best
+    assert verdict.low == pytest.approx(best - reaches[best])
+    assert verdict.high == pytest.approx(best + reaches[best])
+
+
+def test_simultaneous_intervals_cover_together() -> None:
+    """k means of n normal numbers, each with its bootstrap's error (the variance over n, not
+    n - 1): all k intervals hold the truth with probability (1 - 0.05 / k) ** k."""
+    k, n, repeats = 8, 6, 4000
+    values = np.random.default_rng(0).normal(size=(repeats, k, n))
+    estimates, errors = values.mean(axis=2), values.std(axis=2) / math.sqrt(n)
+    reach = np.array([intervals.simultaneous_reach(error, n, 0.95) for error in errors])
+    covered = (abs(estimates) < reach).all(axis=1).mean()
+    assert covered == pytest.approx((1 - 0.05 / k) ** k, abs=0.012)
 
 
 def test_a_near_identical_measure_is_no_rival() -> None:

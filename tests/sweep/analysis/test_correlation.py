@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr, stdtrit
 from scipy.stats import kendalltau
 from synthetic import LARGER, PAPER, SMALL, noise, study
 
 from sweep.analysis import correlate, usable
+from sweep.analysis.correlation import coefficients, summarise
 from sweep.analysis.grid import cells_of
 from sweep.analysis.kendall import tau_matrix, weighted_tau
 from sweep.analysis.table import sample
@@ -111,8 +113,11 @@ def test_coefficients_equal_the_loops(table: pd.DataFrame) -> None:
     try:
         result = correlate(table, draws=1)
     except ValueError as error:  # so few rows are left that there is nothing to correlate
-        assert any(words in str(error) for words in ("at least two", "varies", "NaN"))  # noqa: PT017
+        assert any(words in str(error) for words in ("at least two", "NaN"))  # noqa: PT017
         return
+    levels = [c for c in result if c.startswith("pi_") and "=" not in c]
+    varied = [c.removeprefix("pi_") for c in levels if not c.endswith(("_low", "_high"))]
+    assert any(c.startswith("cells_") for c in result) == (len(varied) >= 2)
     for measure, row in result.iterrows():
         rows = known_rows(table, str(measure))
         assert row["n"] == len(rows)
@@ -127,8 +132,9 @@ def test_coefficients_equal_the_loops(table: pd.DataFrame) -> None:
             assert counts == (defined, tied, pairs)
             if not with_standard:
                 psis.append(psi)
-                pis.append(loop_pi(table, str(measure), axis))
-                assert same(row[f"pi_{axis}"], pis[-1])
+        for axis in varied:
+            pis.append(loop_pi(table, str(measure), axis))
+            assert same(row[f"pi_{axis}"], pis[-1])
         for whole, parts in ((row["psi"], psis), (row["pi"], pis)):
             known = [part for part in parts if not math.isnan(part)]
             assert same(whole, sum(known) / len(known) if known else math.nan)
@@ -266,10 +272,42 @@ def test_bad_input_is_named() -> None:
     rejected(table.assign(**{"measure/m": np.nan}), "every value of every measure is NaN")
     rejected(table.assign(gap=np.nan), "0 model.* at least two")
     rejected(table.head(1), "1 model.* at least two")
-    rejected(table[table["method"] == "at"].query("steps == 1 and early_stopping"), "only 'batch_")
     rejected(table.drop(columns="training_id"), "no column 'training_id'")
     rejected(table, "'colour' is no axis of this table; choose from: architecture", axes=["colour"])
     rejected(table.assign(**{"measure/m": "high"}), "'measure/m' does not hold numbers")
+
+
+def test_without_two_axes_only_psi_is_missing() -> None:
+    """Imported models differ in nothing but their names: there is tau, and nothing to hold."""
+    table = study({"m": noise(0, SMALL)}, SMALL, gap=noise(1, SMALL))
+    fixed = table.drop(columns=[*AXES]).assign(imported=table["model_id"])
+    for part, reason in ((fixed, "only imported varies"), (fixed.assign(imported="a"), "no axis")):
+        assert reason in str(sample(part).no_cells)
+        row = correlate(part, draws=50).loc["m"]
+        assert row["tau"] == correlate(table, draws=50).loc["m", "tau"]
+        assert row["tau_low"] < row["tau"] < row["tau_high"]
+        assert math.isnan(row["psi"])
+        assert math.isnan(row["pi"])  # no two models are at one level
+    assert sample(table).no_cells is None
+
+
+def test_an_interval_within_a_level_rests_on_the_trainings_there() -> None:
+    """14 trainings in all, 4 of them by AT; of a measure known for fewer, on fewer."""
+    partial = noise(2, SMALL)
+    at = np.flatnonzero(study({}, SMALL)["method"] == "at")
+    partial[at[2:]] = np.nan  # both checkpoints of one training are left
+    table = study({"m": noise(0, SMALL), "partial": partial}, SMALL, gap=noise(1, SMALL))
+    table = pd.concat([table.iloc[at[:2]], table.drop(index=table.index[at[:2]])])
+    result = coefficients(sample(table), draws=300)
+    assert result.trainings.tolist() == [14, 11]
+    assert result.trainings_within["method", "at"].tolist() == [4, 1]
+    assert result.trainings_within["early_stopping", "true"].tolist() == [14, 11]
+    frame = summarise(result)
+    draws = result.within["method", "at"][1:, 0]
+    tail = ndtr(-math.sqrt(4 / 3) * stdtrit(3, 0.975))
+    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    assert frame.loc["m", "pi_method=at_low"] == low
+    assert frame.loc["m", "pi_method=at_high"] == high
 
 
 def test_a_single_measure_without_values_stays_in_the_table() -> None:

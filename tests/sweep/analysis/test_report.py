@@ -24,6 +24,10 @@ from sweep.analysis.report.markup import Markup, embedded_json, tag
 HOSTILE = "<script>alert(1)</script>"
 
 
+def write(table: pd.DataFrame, folder: Path, name: str, draws: int = 5) -> Path:
+    return report.render(analyse(table, study=name, draws=draws), folder, formats=["svg"])
+
+
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
     gap = noise(1, LARGER)
@@ -50,7 +54,7 @@ def table() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def page(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    return report.write(table, folder, HOSTILE, draws=20, formats=["svg"])
+    return write(table, folder, HOSTILE, draws=20)
 
 
 class Outline(HTMLParser):
@@ -129,7 +133,7 @@ def test_tables_and_figures_are_written(page: Path) -> None:
 
 
 def test_figures_are_reproducible(table: pd.DataFrame, tmp_path: Path) -> None:
-    pages = [report.write(table, tmp_path / k, "same", draws=5, formats=["svg"]) for k in "ab"]
+    pages = [write(table, tmp_path / k, "same") for k in "ab"]
     for name in ("figures/forest.svg", "figures/scatter.svg", "index.html"):
         first, second = ((page.parent / name).read_bytes() for page in pages)
         assert first == second, name
@@ -149,19 +153,41 @@ def test_markup_escapes_children_and_attributes() -> None:
 
 
 def test_bad_input_is_a_message(table: pd.DataFrame, tmp_path: Path) -> None:
-    def rejected(words: str, changed: pd.DataFrame, **options) -> None:
+    def rejected(words: str, changed: pd.DataFrame) -> None:
         with pytest.raises(ValueError, match=words):
-            report.write(changed, tmp_path / "none", "study", draws=5, **options)
-        assert not (tmp_path / "none").exists()
+            analyse(changed, draws=5)
 
     rejected("no target 'gap'", table.drop(columns="gap"))
-    rejected("only 'method' varies", table.query("steps == 10 or method == 'standard'").query(
-        "batch_size == 32 and early_stopping and architecture == 'resnet18'"))  # fmt: skip
     rejected("at least two", table.iloc[[10]])
     nothing = {column: np.nan for column in table if column.startswith("measure/")}
     rejected("every value of every measure is NaN", table.assign(**nothing))
     rejected(r"no usable model among 56 \(not done: 56\)", table.assign(status="failed"))
-    rejected("figures are not written as 'gif'; choose: png, svg, pdf", table, formats=["gif"])
+    with pytest.raises(ValueError, match="not written as 'gif'; choose: png, svg, pdf"):
+        report.render(analyse(table, draws=5), tmp_path / "none", formats=["gif"])
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("axes", [["imported"], []])
+def test_without_two_axes_the_report_says_why_psi_is_missing(
+    table: pd.DataFrame, tmp_path: Path, axes: list[str]
+) -> None:
+    """The ImageNet models of the zoo differ in nothing but their names."""
+    settings = ["architecture", "method", "steps", "optimizer", "batch_size", "augmentation"]
+    zoo = table.drop(columns=[*settings, "extra_data", "early_stopping"])
+    zoo = zoo.assign(**{axis: [f"imagenet/Linf/M{k}" for k in range(len(zoo))] for axis in axes})
+    page = write(zoo, tmp_path, "zoo")
+    text = outline(page).text
+    reason = "only imported varies" if axes else "no axis varies"
+    assert f"There is no Ψ: {reason} in this study" in text
+    assert "goes most closely with the robust generalization gap" in text
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"forest.svg", "scatter.svg"}
+    rows = list(csv.DictReader((tmp_path / "tables/coefficients_all_models.csv").open()))
+    assert [row["psi"] for row in rows] == [""] * 4
+    (good,) = (row for row in rows if row["measure"] == "good")
+    assert float(good["tau_low"]) < float(good["tau"])
+    data = json.loads(re.findall(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))[0])
+    (option,) = re.findall(r'id="colour"><option[^>]*>(\w+)<', page.read_text(encoding="utf-8"))
+    assert len(data["axes"][option]) == len(data["ids"])
 
 
 def test_rows_with_masking_are_apart(table: pd.DataFrame) -> None:
@@ -183,13 +209,10 @@ def test_replicates_stay_out(table: pd.DataFrame) -> None:
 def test_terminal_table(table: pd.DataFrame) -> None:
     result = correlate(usable(table), draws=20)
     console = Console(width=140, file=io.StringIO(), record=True)
-    console.print(terminal_table(result, ["method", "steps"], rows=2))
-    text = console.export_text()
-    lines = [line for line in text.splitlines() if line.strip()]
-    assert any(line.strip().startswith("infinite") for line in lines)
-    assert "good" in text
-    assert "bold" not in text
-    assert "2 further measures in the report" in text
+    console.print(terminal_table(result))
+    names = [line.split()[0] for line in console.export_text().splitlines() if "…" in line]
+    strongest = result["tau"].abs().sort_values(ascending=False).dropna()
+    assert names[: len(strongest)] == list(strongest.index)
 
 
 @pytest.mark.browser
