@@ -29,11 +29,12 @@ from sweep.store import Row, Store
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 USER_ERROR = 2
+STOPPED = 130  # 128 + SIGINT, as shells have it
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn a user's mistake into one line on stderr and exit status 2.
+    """Turn a user's mistake into one line on stderr and exit status 2, and Ctrl-C into one as well.
 
     ``ValueError`` is how the project says that something given to it is wrong. With
     ``HYDRA_FULL_ERROR=1`` the whole trace is shown, as Hydra does.
@@ -50,6 +51,9 @@ def user_errors() -> Iterator[None]:
         errors.print("[red]error:[/red]", end=" ")
         errors.print(message, markup=False)
         sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from here")
+        sys.exit(STOPPED)
 
 
 @contextmanager

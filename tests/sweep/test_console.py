@@ -57,6 +57,13 @@ def test_failures_that_differ_in_ids_alone_are_one_line(
     assert line.startswith(f"2 failed: ValueError: no checkpoint in {ids[0]}; see ")
 
 
+def test_ctrl_c_is_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, user_errors():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+
+
 def test_a_file_that_cannot_be_used_is_named_without_python(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sweep import choose, dispatch, failures, files, manifest, pool, tend
+from sweep import choose, dispatch, failures, files, manifest, pool, tend, worker
 from sweep.plan import plan
 from sweep.setting import Job, model_axes
 from sweep.slurm import records
@@ -131,6 +131,16 @@ def test_a_retried_worker_that_dies_is_recorded(
     (group,) = failures.group_failures(store, "s")
     assert (group.status, group.trainings) == ("failed", [job.training_id])
     assert "its process died twice (exit status 9)" in group.reason
+
+
+def test_a_log_may_be_continued_by_a_colleague_where_the_umask_says_so(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        with worker.logged(tmp_path / "log.txt"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "log.txt").stat().st_mode & 0o777 == 0o664
 
 
 def test_nothing_is_retried_where_results_cannot_be_written(tmp_path: Path) -> None:
