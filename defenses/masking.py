@@ -5,10 +5,10 @@ to find (Athalye, Carlini & Wagner, "Obfuscated Gradients Give a False Sense of 
 2018, https://arxiv.org/abs/1802.00420, section 3.1). Single-step training can end there by itself
 (catastrophic overfitting: Wong, Rice & Kolter, ICLR 2020, https://arxiv.org/abs/2001.03994).
 
-The check asks whether PGD-10 is beaten by what should be weaker: an attack that needs no gradient,
-or images that break another model; whether five times the steps break much more; and how many of
-its survivors have no gradient at all. Attacks are compared whole, accuracy against accuracy: on
-small images even a weak attack breaks some examples that PGD-10 missed, and misses others.
+The check asks whether PGD-10 is beaten by an attack that should be weaker, since it needs no
+gradient; whether five times the steps break much more; and how many of its survivors have no
+gradient at all. Attacks are compared whole, accuracy against accuracy: on small images even a weak
+attack breaks some examples that PGD-10 missed, and misses others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from defenses.attacks.inference import frozen
 from defenses.attacks.losses import cross_entropy
 from defenses.attacks.pgd import pgd
 from defenses.attacks.square import square
-from defenses.attacks.threat import geometry
 from defenses.spec import Threat, require
 
 DEFINITION = 2  # raised when a correction changes which models are flagged
@@ -32,12 +31,11 @@ QUERIES = 300  # of the black-box attack
 MORE_STEPS = 50
 # Share of all examples above which a check speaks. PGD-10 need not have converged, so more steps
 # may break some more.
-LIMITS = {"zero_gradient": 0.05, "black_box": 0.05, "more_steps": 0.10, "transferred": 0.05}
+LIMITS = {"zero_gradient": 0.05, "black_box": 0.05, "more_steps": 0.10}
 WORDS = {
     "zero_gradient": "a zero or non-finite gradient on",
     "black_box": f"Square with {QUERIES} queries breaks another",
     "more_steps": f"PGD-{MORE_STEPS} breaks another",
-    "transferred": "transferred images break another",
 }
 
 
@@ -47,8 +45,8 @@ class MaskingReport:
 
     ``masking``: some number is above its limit; ``reason`` then says which, else it is None.
     ``zero_gradient``: survivors of PGD-10 whose loss has a zero or non-finite gradient.
-    ``black_box``, ``more_steps``, ``transferred``: accuracy under PGD-10 minus accuracy under
-    Square, under PGD-50 from a new start, and on the images given (None if there were none).
+    ``black_box``, ``more_steps``: accuracy under PGD-10 minus accuracy under Square, and under
+    PGD-50 from a new start.
     """
 
     masking: bool
@@ -57,7 +55,6 @@ class MaskingReport:
     zero_gradient: float
     black_box: float
     more_steps: float
-    transferred: float | None
 
 
 def check(
@@ -67,15 +64,13 @@ def check(
     *,
     threat: Threat,
     correct_pgd: Tensor,
-    transferred: Tensor | None = None,
     seed: int = 0,
     batch_size: int = 250,
 ) -> MaskingReport:
     """Look for robust accuracy that is only the attack's failure.
 
     ``x`` are a few hundred images ``(N, C, H, W)`` in [0, 1], ``y`` their labels, ``correct_pgd``
-    ``(N,)`` bool says which PGD-10 at ``threat`` did not break. ``transferred`` are adversarial
-    images of the same examples made on another model; those outside the ball are projected.
+    ``(N,)`` bool says which PGD-10 at ``threat`` did not break.
     """
     require(len(x) > 0, "a masking check needs at least one image")
     require(
@@ -85,7 +80,7 @@ def check(
     eps, norm = threat.eps, threat.norm
     correct_pgd = correct_pgd.to(x.device)
     silent = torch.zeros_like(correct_pgd)
-    withstood = {n: silent.clone() for n in ("black_box", "more_steps", "transferred")}
+    withstood = {n: silent.clone() for n in ("black_box", "more_steps")}
     with frozen(model), torch.no_grad():
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             images, labels = x[rows], y[rows]
@@ -100,8 +95,6 @@ def check(
                     step_size=threat.step_size, steps=MORE_STEPS, start=start,
                 ),
             }  # fmt: skip
-            if transferred is not None:
-                tries["transferred"] = geometry(norm).project(transferred[rows], images, eps)
             right = model(images).argmax(dim=1) == labels
             for name, x_adv in tries.items():
                 withstood[name][rows] = right & (model(x_adv).argmax(dim=1) == labels)
@@ -110,8 +103,6 @@ def check(
     by_pgd = float(correct_pgd.double().mean())
     lost = {name: by_pgd - float(flags.double().mean()) for name, flags in withstood.items()}
     lost["zero_gradient"] = float(silent.double().mean())
-    if transferred is None:
-        del lost["transferred"]
     reasons = [f"{WORDS[n]} {share:.1%}" for n, share in lost.items() if share > LIMITS[n]]
     return MaskingReport(
         masking=bool(reasons),
@@ -120,7 +111,6 @@ def check(
         zero_gradient=lost["zero_gradient"],
         black_box=lost["black_box"],
         more_steps=lost["more_steps"],
-        transferred=lost.get("transferred"),
     )
 
 

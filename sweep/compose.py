@@ -9,7 +9,6 @@ itself swept), Hydra's own precedence decides: such combinations are composed by
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -228,9 +227,10 @@ def _groups() -> list[str]:
     return sorted(p.name for p in CONF.iterdir() if p.is_dir())
 
 
-@functools.cache
-def _options(group: str) -> tuple[str, ...]:
-    return tuple(sorted(p.stem for p in (CONF / group).glob("*.yaml")))
+def _options(group: str) -> list[str]:
+    """Choices of a group, those included that plugins of Hydra bring (``hydra/launcher=basic``)."""
+    loader = GlobalHydra.instance().config_loader()
+    return sorted(loader.get_group_options(group.partition("@")[0]))
 
 
 def _is_group(key: str) -> bool:

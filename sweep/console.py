@@ -20,20 +20,21 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from sweep.causes import same_cause
 from sweep.estimate import relative_cost
-from sweep.plan import Plan
 from sweep.setting import Job
 from sweep.steps import Values
-from sweep.store import Row
+from sweep.store import Row, Store
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 USER_ERROR = 2
+STOPPED = 130  # 128 + SIGINT, as shells have it
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn a user's mistake into one line on stderr and exit status 2.
+    """Turn a user's mistake into one line on stderr and exit status 2, and Ctrl-C into one as well.
 
     ``ValueError`` is how the project says that something given to it is wrong. With
     ``HYDRA_FULL_ERROR=1`` the whole trace is shown, as Hydra does.
@@ -43,18 +44,21 @@ def user_errors() -> Iterator[None]:
     except (ValueError, OSError) as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        message = " ".join(str(error).split())
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"
+        message = " ".join(text.split())
         errors.print("[red]error:[/red]", end=" ")
         errors.print(message, markup=False)
         sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from here")
+        sys.exit(STOPPED)
 
 
 @contextmanager
-def follow(
-    plan: Plan, selected: Sequence[int], numbers: Sequence[int]
-) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Progress of the selected jobs, weighted by their cost, fed with the workers' events."""
-    jobs = {numbers[i]: plan.jobs[i] for i in selected}
+def follow(title: str, jobs: Mapping[int, Job]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Progress of jobs, by number, weighted by their cost, fed with the workers' events."""
     cost = {number: relative_cost(job) for number, job in jobs.items()}
     share = dict.fromkeys(jobs, 0.0)
     columns = (
@@ -68,7 +72,7 @@ def follow(
     )
     printed = [time.monotonic()]
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        line = bar.add_task(plan.study, total=sum(cost.values()), finished=0, all=len(selected))
+        line = bar.add_task(title, total=sum(cost.values()), finished=0, all=len(jobs))
 
         def on_event(event: dict[str, Any]) -> None:
             if event["event"] == "ready":
@@ -85,7 +89,7 @@ def follow(
             if not console.is_terminal and time.monotonic() - printed[0] > 15:
                 printed[0] = time.monotonic()
                 percent = 100 * done / sum(cost.values())
-                console.print(f"  {percent:3.0f} %, {finished}/{len(selected)} trainings")
+                console.print(f"  {percent:3.0f} %, {finished}/{len(jobs)} trainings")
 
         yield on_event
 
@@ -122,15 +126,15 @@ def follow_one(epochs: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         yield on_epoch
 
 
-def show_failures(bad: Sequence[Mapping[str, Any]], jobs: Mapping[int, Job], plan: Plan) -> None:
-    """All tasks that did not end well, grouped by reason, with the log of one of each group."""
+def show_failures(bad: Sequence[Mapping[str, Any]], jobs: Mapping[int, Job], store: Store) -> None:
+    """All tasks that did not end well, grouped by cause, with the log of one of each group."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for end in bad:
-        groups.setdefault((end["outcome"], end["reason"] or ""), []).append(end)
-    for (outcome, reason), ends in groups.items():
-        log = plan.store.training(jobs[ends[0]["task"]].training_id) / "log.txt"
+        groups.setdefault((end["outcome"], same_cause(end["reason"] or "")), []).append(end)
+    for (outcome, _), ends in groups.items():
+        log = store.training(jobs[ends[0]["task"]].training_id) / "log.txt"
         errors.print(f"[red]{len(ends)} {outcome}[/red]:", end=" ")
-        errors.print(f"{reason}; see {log}", markup=False)
+        errors.print(f"{ends[0]['reason'] or 'no reason given'}; see {log}", markup=False)
 
 
 @contextmanager

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import torch
 
 from sweep import manifest, task
 from sweep.console import console, follow, show_failures
@@ -14,12 +16,13 @@ from sweep.convert import to_dataclass
 from sweep.estimate import relative_cost
 from sweep.plan import Plan, Progress, progress
 from sweep.pool import Pool
-from sweep.store import FINAL, STATUSES, Status
+from sweep.setting import Job
+from sweep.store import FINAL, STATUSES, Status, Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalOptions:
-    """Options of ``hydra/launcher=local``. ``processes``: None: one per core."""
+    """Options of ``hydra/launcher=local``. ``processes``: None: one per GPU, else one per core."""
 
     kind: Literal["local"] = "local"
     processes: int | None = None
@@ -68,32 +71,53 @@ def run_local(plan: Plan, options: Mapping[str, Any]) -> int:
     announce(plan, state, selected)
     if not selected:
         return 0
-    selected.sort(key=lambda i: relative_cost(plan.jobs[i]), reverse=True)  # no long task last
     task.prepare([plan.jobs[i] for i in selected], plan.store)
-    threads = plan.jobs[0].runtime.torch_threads
-    processes = local.processes or max(1, (os.cpu_count() or 1) // threads)
+    chosen = {numbers[i]: plan.jobs[i] for i in selected}
+    return run_here(plan.store, plan.study, chosen, local.processes)
+
+
+def run_here(
+    store: Store, study: str, jobs: Mapping[int, Job], processes: int | None = None
+) -> int:
+    """Run lines of a study's manifest in worker processes here and wait; returns the exit status.
+
+    ``processes``: None: one per GPU, or one per core (or per ``torch_threads`` cores) without one.
+    """
+    lines = sorted(jobs, key=lambda n: relative_cost(jobs[n]), reverse=True)  # no long task last
+    threads = max(job.runtime.torch_threads for job in jobs.values())
+    gpus = _gpus(jobs.values())
     started = time.monotonic()
-    with follow(plan, selected, numbers) as on_event:
+    with follow(study, jobs) as on_event:
         pool = Pool(
-            plan.store.study(plan.study) / "manifest.jsonl",
-            plan.store.root,
-            min(processes, len(selected)),
+            store.study(study) / "manifest.jsonl",
+            store.root,
+            min(processes or len(gpus) or max(1, (os.cpu_count() or 1) // threads), len(jobs)),
             on_event,
             threads,
+            gpus,
         )
-        ends = pool.run([numbers[i] for i in selected])
-    by_number = {numbers[i]: plan.jobs[i] for i in selected}
+        ends = pool.run(lines)
     for end in ends:
         if end["outcome"] == "died":
-            task.record_death(by_number[end["task"]], plan.store, end["reason"])
+            task.record_death(jobs[end["task"]], store, end["reason"])
     bad = [e for e in ends if e["outcome"] not in ("done", "running")]
     console.print(f"{len(ends) - len(bad)} trainings done in {time.monotonic() - started:.0f} s")
     if bad:
-        show_failures(bad, by_number, plan)
+        show_failures(bad, jobs, store)
     if pool.stopped:
         console.print("stopped: the same command goes on where this one ended")
         return 130
     return 1 if bad else 0
+
+
+def _gpus(jobs: Iterable[Job]) -> list[str]:
+    """The GPUs that the jobs may use here, as CUDA_VISIBLE_DEVICES names them."""
+    devices = {task.resolve_device(device) for device in {job.runtime.device for job in jobs}}
+    if not any(device.type == "cuda" for device in devices):
+        return []
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (visible.split(",") if visible else [str(i) for i in range(count)])[:count]
 
 
 def run_elsewhere(plan: Plan, launch: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import lease, manifest
+from sweep.causes import same_cause
 from sweep.console import console
 from sweep.files import read_json
 from sweep.setting import Job
@@ -54,11 +54,6 @@ def group_failures(store: Store, study: str) -> list[Group]:
         group.trainings.append(job.training_id)
         group.nodes[error.get("node") or error.get("host") or "unknown"] += 1
     return sorted(groups.values(), key=lambda g: len(g.trainings), reverse=True)
-
-
-def same_cause(reason: str) -> str:
-    """A reason without what differs between equal failures: ids, addresses, numbers."""
-    return re.sub(r"0x[0-9a-f]+|[0-9a-f]{16}|\d+(\.\d+)?", "#", reason)
 
 
 def _failure(store: Store, job: Job) -> tuple[str, str, dict[str, Any]] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from sweep import files
 from sweep.convert import to_plain
 from sweep.setting import Job, digest
 from sweep.store import Store, read_manifest
+
+_COPIES = "measures"  # folder in the study's, of the user's own files
 
 
 def append(store: Store, study: str, jobs: Sequence[Job]) -> list[int]:
@@ -31,12 +33,12 @@ def append(store: Store, study: str, jobs: Sequence[Job]) -> list[int]:
         last: dict[str, tuple[int, str]] = {}  # training -> its last line's number and digest
         count = 0
         for line in read_manifest(path) if path.exists() else ():
-            last[line["training_id"]] = (count, digest(line))
+            last[line["training_id"]] = (count, digest(_portable(line)))
             count += 1
         new: list[str] = []
         numbers = []
         for job in jobs:
-            plain = to_plain(_with_frozen_measures(job, folder / "measures"))
+            plain = to_plain(_with_frozen_measures(job, folder))
             number, key = last.get(job.training_id, (-1, ""))
             if key != digest(plain):
                 number = count + len(new)
@@ -48,28 +50,63 @@ def append(store: Store, study: str, jobs: Sequence[Job]) -> list[int]:
     return numbers
 
 
-def _with_frozen_measures(job: Job, folder: Path) -> Job:
+def _with_frozen_measures(job: Job, study: Path) -> Job:
     """The job with measures of the user's own files read from copies kept with the study.
 
-    A copy lies under the digest of its content, so later edits do not reach tasks that wait.
+    A copy lies under the digest of its content, so later edits do not reach tasks that wait. It is
+    named from the study's folder on: results may be moved, or be mounted elsewhere on a node.
     """
-    names = []
-    for name in job.measuring.names:
+
+    def freeze(path: Path) -> Path:
+        content = path.read_bytes()
+        copy = Path(_COPIES) / hashlib.sha256(content).hexdigest()[:12] / path.name
+        if not (study / copy).exists():
+            write_atomically(study / copy, content)
+        return copy
+
+    return _with_files(job, freeze)
+
+
+def _with_files(job: Job, change: Callable[[Path], Path]) -> Job:
+    """The job with the file of each measure that is not built in replaced."""
+    names = _renamed(job.measuring.names, change)
+    return replace(job, measuring=replace(job.measuring, names=names))
+
+
+def _renamed(names: Sequence[str], change: Callable[[Path], Path]) -> tuple[str, ...]:
+    renamed = []
+    for name in names:
         path, colon, function = name.rpartition(".py:")
-        if colon:
-            content = Path(f"{path}.py").read_bytes()
-            copy = folder / hashlib.sha256(content).hexdigest()[:12] / Path(f"{path}.py").name
-            if not copy.exists():
-                write_atomically(copy, content)
-            name = f"{copy.with_suffix('')}{colon}{function}"
-        names.append(name)
-    return replace(job, measuring=replace(job.measuring, names=tuple(names)))
+        renamed.append(f"{change(Path(f'{path}.py'))}:{function}" if colon else name)
+    return tuple(renamed)
+
+
+def _relative(path: Path) -> Path:
+    """A copy's path from the study's folder on; first versions wrote down the absolute one."""
+    return Path(*path.parts[-3:]) if path.parts[-3:-2] == (_COPIES,) else path
+
+
+def _portable(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line as it would be written now, so that the same task is known in old manifests."""
+    measuring = {**line["measuring"]}
+    measuring["names"] = list(_renamed(measuring["names"], _relative))
+    return {**line, "measuring": measuring}
+
+
+def _from_line(line: Mapping[str, Any], study: Path) -> Job:
+    """The task of a line, with its measures' files as paths that can be opened here."""
+
+    def find(path: Path) -> Path:
+        copy = study.absolute() / _relative(path)  # joined to an absolute path, it is that path
+        return path if path.is_absolute() and path.exists() else copy
+
+    return _with_files(Job.from_plain(line), find)
 
 
 def lines(store: Store, study: str) -> Iterator[Job]:
     """The task of each line, in order. Raises ``ValueError`` as ``store.manifest`` does."""
     for line in store.manifest(study):
-        yield Job.from_plain(line)
+        yield _from_line(line, store.study(study))
 
 
 def jobs(store: Store, study: str) -> dict[int, Job]:
@@ -95,5 +132,5 @@ def job(path: Path, number: int) -> Job:
     """The task of one line. Raises ``ValueError`` if the manifest has no such line."""
     for i, line in enumerate(read_manifest(path)):
         if i == number:
-            return Job.from_plain(line)
+            return _from_line(line, path.parent)
     raise ValueError(f"{path} has no line {number + 1}")

@@ -161,11 +161,8 @@ def plan_one(config: Mapping[str, Any], store: Store) -> Job:
     return job
 
 
-def progress(jobs: Iterable[Job], store: Store, *, again: Sequence[Status] = ()) -> Progress:
-    """Compare what is wanted with what is on disk.
-
-    ``again``: final statuses that are to be run again all the same.
-    """
+def progress(jobs: Iterable[Job], store: Store) -> Progress:
+    """Compare what is wanted with what is on disk."""
     status: dict[str, Status] = {}
     todo: list[int] = []
     measure_only: set[int] = set()
@@ -180,7 +177,7 @@ def progress(jobs: Iterable[Job], store: Store, *, again: Sequence[Status] = ())
             model_id = job.model_id(checkpoint)
             states.append(model_status(store, model_id, wanted(job)))
             status[model_id] = states[-1]
-        if any(s not in FINAL or s in again for s in states):
+        if any(s not in FINAL for s in states):
             if store.is_running(job.training_id):
                 for checkpoint, state in zip(job.checkpoints, states, strict=True):
                     if state not in FINAL:

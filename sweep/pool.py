@@ -29,6 +29,7 @@ RETRIES_AFTER_DEATH = 1
 @dataclass
 class _Worker:
     process: subprocess.Popen[bytes]
+    gpu: str | None
     task: int | None = None
     pending: bytes = b""
     started: float = field(default_factory=time.monotonic)
@@ -43,13 +44,18 @@ class _Worker:
 
 @dataclass
 class Pool:
-    """Runs lines of one manifest in ``processes`` workers; ``on_event`` sees all they report."""
+    """Runs lines of one manifest in ``processes`` workers; ``on_event`` sees all they report.
+
+    ``gpus``: each worker sees one of them, the one with the fewest workers; without any, all that
+    this process sees.
+    """
 
     path: Path
     root: Path
     processes: int
     on_event: Callable[[Event], None] = lambda event: None
     threads: int = 1
+    gpus: Sequence[str] = ()
     _deaths: dict[int, int] = field(default_factory=dict)
     _stopping: bool = False
 
@@ -110,6 +116,10 @@ class Pool:
             "MKL_NUM_THREADS": str(self.threads),
             "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
         }
+        taken = [worker.gpu for worker in workers.values()]
+        gpu = min(self.gpus, key=taken.count, default=None)
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         process = subprocess.Popen(
             [sys.executable, "-m", "sweep.worker", str(self.path), str(self.root)],
             stdin=subprocess.PIPE,
@@ -118,7 +128,7 @@ class Pool:
             start_new_session=True,  # Ctrl-C reaches the workers through us, once
         )
         assert process.stdout is not None
-        worker = _Worker(process)
+        worker = _Worker(process, gpu)
         workers[process.stdout.fileno()] = worker
         selector.register(process.stdout, selectors.EVENT_READ)
         worker.give(task)

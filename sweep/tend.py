@@ -7,12 +7,10 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep import manifest
-from sweep.console import console
-from sweep.pool import Event, Pool
 from sweep.setting import Job
 from sweep.slurm import client, queue, records
 from sweep.store import Store
@@ -21,68 +19,79 @@ _CANCEL_AGAIN_S = (1.0, 3.0, 6.0)  # a job that is just being requeued survives 
 _ABANDONED_S = 24 * 3600.0  # temporary files so old belong to nobody
 
 
-def cancel(store: Store, study: str, jobs: Mapping[int, Job]) -> tuple[list[str], int]:
-    """Cancel the Slurm jobs of these lines: (jobs cancelled, lines that had to be left alone).
+@dataclass(frozen=True)
+class Cancelled:
+    """What ``cancel`` did: ``jobs`` that it cancelled, and what it left alone.
 
-    A job that also runs lines which were not chosen is left alone.
+    ``shared``: lines in jobs that also run others. ``foreign``: jobs per user that submitted them.
+    """
+
+    jobs: tuple[str, ...]
+    shared: int
+    foreign: dict[str, int]
+
+
+def cancel(store: Store, study: str, jobs: Mapping[int, Job]) -> Cancelled:
+    """Cancel the user's Slurm jobs of these lines.
+
+    A job that also runs lines which were not chosen is left alone, and so is a colleague's, which
+    Slurm lets only the colleague cancel.
 
     Raises:
-        ValueError: Slurm does not answer.
+        ValueError: Slurm does not answer, or never got anything of this study.
     """
     folder = store.study(study).resolve()
+    if not records.submissions(folder):
+        raise ValueError(f"study {study} was never submitted to Slurm; Ctrl-C stops a local run")
     cancelled: dict[str, None] = {}
     for pause in _CANCEL_AGAIN_S:
-        chosen, shared = _jobs_of(folder, jobs)
-        if not chosen:
+        found = _jobs_of(folder, jobs)
+        if not found.jobs:
             break
-        cancelled |= dict.fromkeys(chosen)
-        for start in range(0, len(chosen), 500):  # a command line has an end
-            command = ["scancel", *chosen[start : start + 500]]
+        cancelled |= dict.fromkeys(found.jobs)
+        for start in range(0, len(found.jobs), 500):  # a command line has an end
+            command = ["scancel", *found.jobs[start : start + 500]]
             try:
                 client.run(command, patience_s=client.PATIENCE_S[:4])
             except client.SlurmError as error:
                 raise ValueError(f"Slurm did not cancel everything: {error}") from None
         time.sleep(pause)
-    return list(cancelled), shared
+    return replace(found, jobs=tuple(cancelled))
 
 
-def _jobs_of(folder: Path, jobs: Mapping[int, Job]) -> tuple[list[str], int]:
-    """(queued jobs that run nothing but these lines, how many of the lines share one)."""
+def _jobs_of(folder: Path, jobs: Mapping[int, Job]) -> Cancelled:
+    """What is in the queue of these lines now, and may be cancelled."""
     there = queue.query(max_age_s=0, patience_s=client.PATIENCE_S[:4])
     if not there.known:
         raise ValueError(f"Slurm does not answer, nothing was cancelled: {there.problem}")
-    chosen, shared = [], 0
+    mine = {job.job_id for job in there.mine}
+    users = {job.job_id: job.user for job in there.jobs}
+    chosen, shared, foreign = [], 0, Counter[str]()
     for job_id, lines in records.elements(folder, there):
-        mine = [line for line in lines if line in jobs]
-        if len(mine) < len(lines):
-            shared += len(mine)
+        wanted = [line for line in lines if line in jobs]
+        if len(wanted) < len(lines):
+            shared += len(wanted)
+        elif job_id not in mine:
+            foreign[users[job_id]] += 1
         else:
             chosen.append(job_id)
-    return chosen, shared
+    return Cancelled(tuple(chosen), shared, dict(foreign))
 
 
 def retry(store: Store, study: str, jobs: Mapping[int, Job]) -> int:
-    """Run these lines again, finished or not, where the study ran before; the exit status."""
+    """Run these lines again, finished or not, where the study ran before; the exit status.
+
+    Raises:
+        ValueError: results cannot be written; also as ``submit_again``.
+    """
+    store.check_writable()
     if records.submissions(store.study(study)):
         from sweep.slurm.dispatch import submit_again
 
         return submit_again(store, study, jobs)
-    counts: Counter[str] = Counter()
+    from sweep.dispatch import run_here
 
-    def on_event(event: Event) -> None:
-        if event["event"] == "end":
-            counts[event["outcome"]] += 1
-            console.print(
-                f"{sum(counts.values())}/{len(jobs)} {jobs[event['task']].training_id} "
-                f"{event['outcome']} {event.get('reason') or ''}",
-                markup=False,
-            )
-
-    threads = max(job.runtime.torch_threads for job in jobs.values())
-    processes = max(1, (os.cpu_count() or 1) // threads)
-    path = store.study(study) / "manifest.jsonl"
-    Pool(path, store.root, min(processes, len(jobs)), on_event, threads).run(list(jobs))
-    return 0 if counts["done"] == len(jobs) else 1
+    return run_here(store, study, jobs)
 
 
 def logs(store: Store, study: str, jobs: Mapping[int, Job]) -> Iterator[tuple[str, Path]]:
@@ -143,7 +152,10 @@ def remove(found: Iterable[Garbage]) -> None:
 
 
 def _submission_garbage(folder: Path) -> list[Garbage]:
-    """submitit's files and code copies of submissions that have no job in the queue."""
+    """submitit's files and code copies of submissions that have no job in the queue.
+
+    A colleague's are left alone: Slurm may hide whether it still has their jobs.
+    """
     submissions = records.submissions(folder)
     if not submissions:
         return []
@@ -153,7 +165,8 @@ def _submission_garbage(folder: Path) -> list[Garbage]:
     active = {job.comment.rpartition(".")[0] for job in there.of(f"{folder}:").values()}
     found, needed = [], set()
     for submission in submissions:
-        if records.comment(folder, submission.name, 0).rpartition(".")[0] in active:
+        label = records.comment(folder, submission.name, 0).rpartition(".")[0]
+        if label in active or submission.folder.stat().st_uid != os.getuid():
             needed.add(submission.read().get("code"))
         else:
             files = submission.folder.glob("*.pkl")

@@ -61,11 +61,6 @@ class ZooModel:
         return f"{self.dataset}/{THREATS[self.norm]}/{self.name}"
 
 
-def names(dataset: Dataset, norm: Norm) -> list[str]:
-    """The models that RobustBench lists for a data set and a norm."""
-    return list(_listing(ZooModel("", dataset, norm)))
-
-
 def files(model: ZooModel, folder: Path) -> list[Path]:
     """Where the model's weights belong: one file, or one for each member of an ensemble."""
     parts = _entry(model)["gdrive_id"]

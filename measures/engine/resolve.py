@@ -31,6 +31,10 @@ def resolve_names(
         if ".py:" in name:
             column, measure = external(name, folder)
             require(column not in registry, f"{name}: {column} is a built-in measure; rename yours")
+            require(
+                found.get(column, measure).source_digest == measure.source_digest,
+                f"{name}: another file defines a {column} too; rename one of them",
+            )
             found[column] = measure
         elif name in sets:
             found.update((member, registry[member]) for member in sets[name])

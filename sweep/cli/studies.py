@@ -89,7 +89,10 @@ def logs(
     with user_errors():
         store = open_store(results_dir)
         chosen = choose.choose(store, study, conditions or [])
-        for training, path in tend.logs(store, study, chosen):
+        found = list(tend.logs(store, study, chosen))
+        if not found:
+            console.print(f"no logs: no worker or job has begun any of {len(chosen)} trainings")
+        for training, path in found:
             console.print(f"[bold]{training}[/bold]", end=" ")
             console.print(str(path), markup=False)
             for line in path.read_text(errors="replace").splitlines()[-tail:] if tail else ():
@@ -103,10 +106,12 @@ def cancel(study: Study, conditions: Conditions = None, results_dir: Results = N
 
     with user_errors():
         store = open_store(results_dir)
-        jobs, shared = tend.cancel(store, study, choose.choose(store, study, conditions or []))
-    console.print(f"{len(jobs)} jobs cancelled")
-    if shared:
-        console.print(f"{shared} trainings left alone: their jobs also run others")
+        done = tend.cancel(store, study, choose.choose(store, study, conditions or []))
+    console.print(f"{len(done.jobs)} jobs cancelled")
+    if done.shared:
+        console.print(f"{done.shared} trainings left alone: their jobs also run others")
+    for user, count in done.foreign.items():
+        console.print(f"{count} jobs left alone: only {user} can cancel them", markup=False)
 
 
 @app.command()

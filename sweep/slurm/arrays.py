@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sweep.convert import to_plain
+from sweep.slurm.accounting import SubmitLimit
 from sweep.slurm.limits import Limits
 from sweep.slurm.options import Resources, SlurmOptions
+from sweep.slurm.queue import QueuedJob
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,13 @@ def plan_arrays(
     options: SlurmOptions,
     limits: Limits,
     *,
-    queued: int = 0,
+    queued: Sequence[QueuedJob] = (),
     proven: frozenset[object] = frozenset(),
 ) -> list[Array]:
     """The arrays to submit, in this order.
 
     Args:
-        queued: jobs that the user already has in the queue.
+        queued: jobs that the user already has in the queue, of this study or not.
         proven: methods of which a training has succeeded, so that they need no canary.
 
     Raises:
@@ -88,15 +90,7 @@ def plan_arrays(
     groups = _groups(canaries, options, canary=True)
     groups += _groups([t for t in tasks if t.line not in early], options, canary=False)
     wanted = [math.ceil(len(group.lines) / size) for group, size in groups]
-    slots = wanted
-    if limits.max_submit is not None:
-        slots = share(wanted, limits.max_submit - queued)
-        if 0 in slots:
-            raise NoRoom(
-                f"the cluster allows {limits.max_submit} jobs of yours in the queue and {queued} "
-                f"are there, which leaves no room for {len(groups)} kinds of jobs; the same "
-                "command submits what is left when some have ended"
-            )
+    slots = _allowed([group.resources for group, _ in groups], wanted, limits, queued)
     arrays = []
     for (group, _), elements in zip(groups, slots, strict=True):
         lines = group.lines
@@ -104,6 +98,33 @@ def plan_arrays(
         pieces = math.ceil(elements / limits.max_array_size)
         arrays += [replace(group, elements=tuple(dealt[i::pieces])) for i in range(pieces)]
     return _share_parallelism(arrays, options.parallelism)
+
+
+def _allowed(
+    asked: Sequence[Resources], wanted: Sequence[int], limits: Limits, queued: Sequence[QueuedJob]
+) -> list[int]:
+    """Jobs of each kind: as many as wanted, or as all limits that concern the kind leave room for.
+
+    Raises:
+        NoRoom: a limit does not leave one job for each kind that it concerns.
+    """
+    slots = list(wanted)
+    kinds: dict[SubmitLimit, list[int]] = {}
+    for i, resources in enumerate(asked):
+        for limit in limits.submit_limits(resources):
+            kinds.setdefault(limit, []).append(i)
+    for limit, concerned in kinds.items():
+        used = limit.used(queued)
+        shares = share([slots[i] for i in concerned], limit.jobs - used)
+        if 0 in shares:
+            raise NoRoom(
+                f"the cluster allows {limit.jobs} jobs of yours{limit} in the queue and {used} "
+                f"are there, which leaves no room for {len(concerned)} kinds of jobs; the same "
+                "command submits what is left when some have ended"
+            )
+        for i, jobs in zip(concerned, shares, strict=True):
+            slots[i] = jobs
+    return slots
 
 
 def share(wanted: Sequence[int], available: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def run_slurm(plan: Plan, options: Mapping[str, Any]) -> int:
         if selected:
             task.prepare([plan.jobs[i] for i in selected], plan.store)
         proven = foresee.proven(plan.jobs, state)
-        accepted = _submit(plan.store, study, slurm, allowed, tasks, len(there.jobs), proven)
+        accepted = _submit(plan.store, study, slurm, allowed, tasks, there, proven)
     if slurm.wait:
         return _watch(plan, study)
     if queued or selected:
@@ -89,7 +90,7 @@ def submit_again(store: Store, study_name: str, jobs: Mapping[int, Job]) -> int:
         ]
         everything = manifest.jobs(store, study_name).values()
         proven = foresee.proven(everything, progress(everything, store))
-        accepted = _submit(store, study, slurm, allowed, tasks, len(there.jobs), proven)
+        accepted = _submit(store, study, slurm, allowed, tasks, there, proven)
     return 0 if accepted else 3
 
 
@@ -107,14 +108,14 @@ def _submit(
     slurm: SlurmOptions,
     allowed: limits.Limits,
     tasks: Sequence[Task],
-    jobs_in_queue: int,
+    there: queue.Queue,
     proven: frozenset[object],
 ) -> bool:
     """Submit the tasks; returns whether the cluster took all of them."""
     if not tasks:
         return True
     try:
-        planned = arrays.plan_arrays(tasks, slurm, allowed, queued=jobs_in_queue, proven=proven)
+        planned = arrays.plan_arrays(tasks, slurm, allowed, queued=there.mine, proven=proven)
     except arrays.NoRoom as full:
         console.print(str(full), markup=False)
         return False
@@ -123,8 +124,8 @@ def _submit(
     submission = records.new_submission(study)
     try:
         check(planned, slurm, target, submission.folder)
-    except ValueError:
-        submission.folder.rmdir()
+    except BaseException:  # Ctrl-C as well: nothing has been submitted, so there is no submission
+        shutil.rmtree(submission.folder)
         raise
     ids = submit(planned, slurm, target, submission)
     queue.query(max_age_s=0)  # so that `status` does not show the queue of half a minute ago
@@ -140,7 +141,8 @@ def _limits(slurm: SlurmOptions, jobs: Iterable[Job]) -> limits.Limits:
         allowed = limits.read()
     except client.SlurmError as error:
         raise ValueError(f"Slurm does not answer, nothing was submitted: {error}") from None
-    foresee.check_limits(slurm, jobs, allowed)
+    for warning in foresee.check_limits(slurm, jobs, allowed):
+        console.print(f"[yellow]warning:[/yellow] {warning}")
     return allowed
 
 
@@ -160,7 +162,8 @@ def _alone(study: Path) -> Iterator[None]:
 
 def _release_held(study: Path, there: queue.Queue) -> None:
     """Let go what Slurm holds back because a launch failed: running the command again asks so."""
-    ours = [job.job_id for job, _ in _jobs(study, there) if job.held]
+    mine = {job.job_id for job in there.mine}  # Slurm lets nobody release a colleague's
+    ours = [job.job_id for job, _ in _jobs(study, there) if job.held and job.job_id in mine]
     if ours:
         client.run(["scontrol", "release", ",".join(ours)], patience_s=client.PATIENCE_S)
         console.print(f"released {len(ours)} jobs that Slurm held after a failed launch")

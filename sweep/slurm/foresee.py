@@ -81,26 +81,28 @@ def foresee(plan: Plan, state: Progress, launcher: Mapping[str, Any]) -> Foresee
         problem = _ABSENT if isinstance(error, ValueError) else f"Slurm does not answer ({error})"
         notes.append(f"{problem}; shown for arrays of {limits.MAX_ARRAY_SIZE}, its default")
         allowed = limits.Limits(limits.MAX_ARRAY_SIZE, None, {})
-    check_limits(slurm, plan.jobs, allowed)
+    notes += check_limits(slurm, plan.jobs, allowed)
     chosen = [i for i in select(plan, state) if plan.jobs[i].training_id not in busy]
     tasks = [task(plan.jobs[i], i, i in state.measure_only) for i in chosen]
     planned: list[Array] = []
     try:
         if tasks:
             known = proven(plan.jobs, state)
-            planned = arrays.plan_arrays(
-                tasks, slurm, allowed, queued=len(there.jobs), proven=known
-            )
+            planned = arrays.plan_arrays(tasks, slurm, allowed, queued=there.mine, proven=known)
     except arrays.NoRoom as full:
         notes.append(str(full))
     return Foreseen(tuple(planned), len(busy), "; ".join(notes) or None)
 
 
-def check_limits(slurm: SlurmOptions, jobs: Iterable[Job], allowed: limits.Limits) -> None:
-    """Raise ``ValueError`` if some job could never start in its partition."""
+def check_limits(slurm: SlurmOptions, jobs: Iterable[Job], allowed: limits.Limits) -> list[str]:
+    """What to warn of. Raises ``ValueError`` if some job could never start in its partition."""
+    warnings: dict[str, None] = {}
     for job in jobs:
         asked = slurm.resources(model_axes(job.spec, job.checkpoints[0]))
         allowed.check(asked.partition, asked.time_min, "hydra.launcher.time_min")
+        if warning := allowed.warning(asked.partition):
+            warnings[warning] = None
+    return list(warnings)
 
 
 def task(job: Job, line: int, measures_only: bool) -> Task:

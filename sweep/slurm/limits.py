@@ -3,68 +3,98 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from getpass import getuser
+from dataclasses import dataclass, field
 
 from sweep.convert import unknown
-from sweep.slurm import client
+from sweep.slurm import accounting, client
+from sweep.slurm.accounting import Accounting, SubmitLimit
+from sweep.slurm.options import Resources
 
 MAX_ARRAY_SIZE = 1001  # Slurm's default, where scontrol does not tell
+_CLOSED = ("DRAIN", "INACTIVE")  # sbatch refuses; to a DOWN partition it submits
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition. ``max_minutes``: None: no limit."""
+    """A partition. ``state``: UP, DOWN, DRAIN or INACTIVE. ``max_minutes``: None: no limit."""
 
     name: str
     default: bool
-    up: bool
+    state: str
     max_minutes: int | None
+    qos: str | None
 
 
 @dataclass(frozen=True)
 class Limits:
-    """``max_array_size``: elements of one array. ``max_submit``: jobs of this user in the queue.
-
-    ``max_submit`` is None where nobody limits it, or the accounting database does not tell.
-    """
+    """``max_array_size``: elements of one array. ``max_jobs``: jobs in the queue, None: unknown."""
 
     max_array_size: int
-    max_submit: int | None
+    max_jobs: int | None
     partitions: dict[str, Partition]
+    accounting: Accounting = field(default_factory=Accounting)
+
+    def submit_limits(self, asked: Resources) -> list[SubmitLimit]:
+        """How many such jobs this user may have in the queue; empty where nobody limits it."""
+        found = [] if self.max_jobs is None else [SubmitLimit(self.max_jobs)]
+        places: list[tuple[str | None, str | None]]
+        places = [(p.name, p.qos) for p in self._chosen(asked.partition)]
+        for name, qos in places or [(None, None)]:
+            found += self.accounting.limits(asked.account, asked.qos, name, qos)
+        return list(dict.fromkeys(found))
 
     def check(self, partition: str | None, minutes: int, key: str) -> None:
         """Raise ``ValueError`` if jobs of this length could never start in the partition.
 
-        Slurm would accept them and let them wait for ever (``EnforcePartLimits=NO``).
+        Slurm would accept too long ones and let them wait for ever (``EnforcePartLimits=NO``).
         """
-        if partition is None:
-            chosen = [p for p in self.partitions.values() if p.default]
-        else:
-            names = partition.split(",")
-            for name in names:
-                if name not in self.partitions:
-                    raise unknown("partition", name, self.partitions)
-            chosen = [self.partitions[name] for name in names]
+        chosen = self._chosen(partition)
+        if chosen and all(p.state in _CLOSED for p in chosen):
+            others = [p.name for p in self.partitions.values() if p.state == "UP"]
+            raise ValueError(
+                f"{_names(chosen)} is {chosen[0].state} and takes no jobs; "
+                f"partitions that are up: {', '.join(others) or 'none'}"
+            )
         limits = [p.max_minutes for p in chosen]
         if limits and all(limit is not None and minutes > limit for limit in limits):
             longest = max(limit for limit in limits if limit is not None)
             raise ValueError(
-                f"{key}={minutes} is above the limit of partition "
-                f"{partition or chosen[0].name} ({longest} minutes); choose at most {longest}: "
+                f"{key}={minutes} is above the limit of {_names(chosen)} ({longest} minutes); "
+                f"choose at most {longest}: "
                 "a longer training is requeued and goes on from its checkpoint"
             )
+
+    def warning(self, partition: str | None) -> str | None:
+        """What to know of jobs that are accepted, and yet begin only when somebody acts."""
+        chosen = self._chosen(partition)
+        if not chosen or any(p.state == "UP" for p in chosen):
+            return None
+        return f"{_names(chosen)} is DOWN: jobs wait in it until an administrator sets it up"
+
+    def _chosen(self, partition: str | None) -> list[Partition]:
+        """The partitions of ``hydra.launcher.partition``, or the default one."""
+        if partition is None:
+            return [p for p in self.partitions.values() if p.default]
+        names = partition.split(",")
+        for name in names:
+            if name not in self.partitions:
+                raise unknown("partition", name, self.partitions)
+        return [self.partitions[name] for name in names]
+
+
+def _names(partitions: list[Partition]) -> str:
+    return f"partition {','.join(p.name for p in partitions)}"
 
 
 def read() -> Limits:
     """Ask Slurm. Raises ``client.SlurmError`` if the controller does not answer."""
     config = client.run(["scontrol", "show", "config"], patience_s=client.PATIENCE_S[:4])
-    sizes = [_setting(config, "MaxJobCount"), *_submit_limits()]
+    size, jobs = _setting(config, "MaxArraySize"), _setting(config, "MaxJobCount")
     return Limits(
-        max_array_size=_setting(config, "MaxArraySize") or MAX_ARRAY_SIZE,
-        max_submit=min((s for s in sizes if s is not None), default=None),
+        max_array_size=int(size) if size else MAX_ARRAY_SIZE,
+        max_jobs=int(jobs) if jobs else None,
         partitions=parse_partitions(client.run(["scontrol", "show", "partition", "--oneliner"])),
+        accounting=accounting.read(_setting(config, "ClusterName") or ""),
     )
 
 
@@ -77,8 +107,9 @@ def parse_partitions(text: str) -> dict[str, Partition]:
         partitions[name] = Partition(
             name,
             default=fields.get("Default") == "YES",
-            up=fields.get("State") == "UP",
+            state=fields.get("State", "UP"),
             max_minutes=parse_minutes(fields.get("MaxTime", "UNLIMITED")),
+            qos=None if fields.get("QoS") in (None, "N/A") else fields["QoS"],
         )
     return partitions
 
@@ -92,35 +123,6 @@ def parse_minutes(text: str) -> int | None:
     return days * 1440 + hours * 60 + minutes
 
 
-def _submit_limits() -> list[int | None]:
-    """Limits of the user's associations and of the qos they may use; empty without accounting."""
-    show = ["sacctmgr", "--noheader", "--parsable2", "--readonly", "show"]
-    try:
-        associations = client.run(
-            [*show, "assoc", f"user={getuser()}", "format=MaxSubmit,GrpSubmit,QOS"]
-        )
-        qualities = client.run([*show, "qos", "format=Name,MaxSubmitPU,MaxSubmitPA,GrpSubmit"])
-    except client.SlurmError:
-        return []
-    return parse_submit_limits(associations, qualities)
-
-
-def parse_submit_limits(associations: str, qualities: str) -> list[int | None]:
-    """All submit limits in the two tables that concern this user."""
-    rows = [line.split("|") for line in associations.splitlines() if line]
-    mine = {name for row in rows for name in row[2].split(",")}
-    values = [value for row in rows for value in row[:2]]
-    for line in qualities.splitlines():
-        name, *limits = line.split("|")
-        if name in mine:
-            values += limits
-    return [_number(value) for value in values]
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
-
-
-def _setting(config: str, name: str) -> int | None:
-    values: Iterable[str] = re.findall(rf"^{name}\s*=\s*(\d+)", config, flags=re.MULTILINE)
-    return next((int(value) for value in values), None)
+def _setting(config: str, name: str) -> str | None:
+    match = re.search(rf"^{name}\s*=\s*(\S+)", config, flags=re.MULTILINE)
+    return match[1] if match else None

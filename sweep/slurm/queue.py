@@ -1,4 +1,4 @@
-"""The user's jobs in Slurm's queue: one query for all of them, cached, and never a guess."""
+"""The user's jobs in Slurm's queue, and everybody's of sweeps: one query, cached, never a guess."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from sweep.slurm import client
 
 CACHE_S = 30.0
 # %i: 12_3 for an element of an array. The comment comes last: it may contain anything.
-_FORMAT = "%i|%T|%M|%l|%P|%N|%r|%k"
+_FORMAT = "%i|%T|%u|%a|%q|%P|%r|%k"
+_SWEEP = re.compile(r"/.+:\d+\.\d+")  # comments as ``records.comment`` writes them
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class QueuedJob:
 
     job_id: str  # "12" or "12_3"
     state: str
-    elapsed: str
-    limit: str
+    user: str
+    account: str
+    qos: str
     partition: str
-    node: str
     reason: str
     comment: str
 
@@ -52,20 +53,28 @@ class Queue:
     problem: str | None = None
     age_s: float = 0.0
 
+    @property
+    def mine(self) -> list[QueuedJob]:
+        """This user's jobs, of sweeps and of anything else."""
+        return [job for job in self.jobs if job.user == getuser()]
+
     def of(self, prefix: str) -> dict[str, QueuedJob]:
-        """Jobs whose comment begins with ``prefix``, by id."""
+        """Jobs of any user whose comment begins with ``prefix``, by id."""
         return {job.job_id: job for job in self.jobs if job.comment.startswith(prefix)}
 
 
 def query(*, max_age_s: float = CACHE_S, patience_s: tuple[float, ...] = (1.0, 3.0)) -> Queue:
-    """This user's queue. An answer up to ``max_age_s`` old, of any process, is good enough."""
+    """The queue. An answer up to ``max_age_s`` old, of any process of this user, is good enough.
+
+    It is asked for the jobs of all users, since a colleague's may belong to the same study. Where
+    Slurm hides them (``PrivateData=jobs``), they are not in it.
+    """
     cache = _cache_path()
     if max_age_s > 0 and (stored := _read_cache(cache, max_age_s)) is not None:
         return stored
     try:
         text = client.run(
-            ["squeue", "--noheader", "--array", f"--user={getuser()}", f"--format={_FORMAT}"],
-            patience_s=patience_s,
+            ["squeue", "--noheader", "--array", f"--format={_FORMAT}"], patience_s=patience_s
         )
         queue = Queue(known=True, jobs=parse(text))
     except client.SlurmError as error:
@@ -79,19 +88,22 @@ def query(*, max_age_s: float = CACHE_S, patience_s: tuple[float, ...] = (1.0, 3
 
 
 def parse(text: str) -> tuple[QueuedJob, ...]:
-    """Jobs from squeue's output in ``_FORMAT``.
+    """Jobs from squeue's output in ``_FORMAT``: this user's, and any that a sweep submitted.
 
     Raises:
         client.SlurmError: a line is not in that format.
     """
-    jobs = []
+    jobs, me = [], getuser()
     for line in text.splitlines():
         fields = line.split("|", _FORMAT.count("|"))
         if len(fields) != _FORMAT.count("|") + 1:
             raise client.SlurmError(f"squeue printed a line that is not understood: {line!r}")
-        # foreign arrays can show as one line for many elements; ours are asked for one by one
-        if re.fullmatch(r"\d+(_\d+)?", fields[0]):
-            jobs.append(QueuedJob(*fields))
+        job = QueuedJob(*fields)
+        # parts of a heterogeneous job, say, have ids of another form; a sweep submits none
+        if re.fullmatch(r"\d+(_\d+)?", job.job_id) and (
+            job.user == me or _SWEEP.fullmatch(job.comment)
+        ):
+            jobs.append(job)
     return tuple(jobs)
 
 

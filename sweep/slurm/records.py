@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import files
+from sweep.causes import same_cause
 from sweep.slurm.queue import Queue
 
 _GOES_ON = ("interrupted", "running")  # outcomes of a line that has not ended
@@ -56,12 +56,12 @@ class Submission:
         files.write_json(self.folder / "failures" / f"{line}.json", {"reason": reason})
 
     def common_failure(self, at_least: int) -> str | None:
-        """A reason that so many lines share, or None. Numbers in it do not make a difference."""
+        """A reason that so many lines share, as ``failures`` groups them, or None."""
         reasons: dict[str, str] = {}
         count: Counter[str] = Counter()
         for path in (self.folder / "failures").glob("*.json"):
             reason = (files.read_json(path) or {}).get("reason", "")
-            key = re.sub(r"[0-9a-f]{16}|\d+", "#", reason)
+            key = same_cause(reason)
             reasons[key] = reason
             count[key] += 1
         return next((reasons[k] for k, n in count.most_common(1) if n >= at_least), None)
@@ -77,14 +77,18 @@ class Submission:
 
 
 def submissions(study: Path) -> list[Submission]:
-    """All submissions of a study, the oldest first."""
-    folders = sorted((study / "submissions").glob("[0-9]*"))
-    return [Submission(study, path.name) for path in folders]
+    """All submissions of a study, the oldest first.
+
+    A folder without a record is none: the process was killed before it asked Slurm for anything.
+    """
+    found = sorted((study / "submissions").glob("[0-9]*/record.json"))
+    return [Submission(study, path.parent.name) for path in found]
 
 
 def new_submission(study: Path) -> Submission:
     """The next one, with a folder of its own, created exclusively."""
-    number = max((int(s.name) for s in submissions(study)), default=0) + 1
+    taken = (study / "submissions").glob("[0-9]*")  # with a record or without
+    number = max((int(path.name) for path in taken), default=0) + 1
     submission = Submission(study, f"{number:04d}")
     submission.folder.mkdir(parents=True)
     return submission

@@ -14,7 +14,7 @@ from sweep.tracking.settings import TrackingSettings, wandb_folder
 
 @dataclass
 class CleanupReport:
-    """``kept``: model ids whose runs the service does not hold completely."""
+    """``kept``: model ids with folders whose runs the service does not hold completely."""
 
     removed: list[Path] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -26,6 +26,8 @@ def remove_synced(
 ) -> CleanupReport:
     """Delete the offline folders of runs that the service holds, as read back from it now.
 
+    Where there are no folders, nobody is asked.
+
     Raises:
         ServiceError: the service cannot be asked; nothing is deleted then.
         ValueError: no such study.
@@ -33,13 +35,16 @@ def remove_synced(
     report = CleanupReport()
     folder = wandb_folder(store.study(study))
     runs = [run for run in local_runs(store, study) if isinstance(run, LocalRun)]
+    left = {run.model_id: sorted(folder.glob(f"offline-run-*-{run.model_id}")) for run in runs}
+    runs = [run for run in runs if left[run.model_id]]
+    if not runs:
+        return report
     there = Server(settings).runs([run.model_id for run in runs])
     for run in runs:
-        left = sorted(folder.glob(f"offline-run-*-{run.model_id}"))
         if differences(run, there.get(run.model_id)):
             report.kept.append(run.model_id)
             continue
-        for path in left:
+        for path in left[run.model_id]:
             report.freed_bytes += sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
             report.removed.append(path)
             if not dry_run:

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from defenses import METHODS
 from defenses.awp import perturbed_gradients, unchanged_statistics, worst_weights
-from defenses.methods import InnerAttack, make_method
+from defenses.methods import METHODS, InnerAttack, make_method
 from defenses.randomness import generator
 from defenses.spec import WeightPerturbation
 

@@ -11,8 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from sweep import task
-from sweep.setting import Job
+from sweep import manifest, task
 from sweep.store import Store
 from tests.slurm.cluster import PROJECT
 
@@ -22,7 +21,7 @@ def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     store = Store(PROJECT / "results" / "rehearsal")
-    lines = [Job.from_plain(line) for line in store.manifest("rehearsal")]
+    lines = list(manifest.lines(store, "rehearsal"))
     models = sorted({(job.training_id, c) for job in lines for c in job.checkpoints})
     chosen = random.Random(seed).sample(models, count)
     different = 0

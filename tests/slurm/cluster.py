@@ -49,11 +49,14 @@ class Cluster:
 
     def limit_submissions(self, jobs: int) -> None:
         """Limit a user's jobs in the queue; -1: no limit."""
-        change = ["modify", "qos", "normal", "set", f"MaxSubmitJobsPerUser={jobs}"]
-        self.run("sacctmgr", "--immediate", "--quiet", *change, check=False)
+        self.account("modify", "qos", "normal", "set", f"MaxSubmitJobsPerUser={jobs}")
         wanted = "" if jobs < 0 else str(jobs)
-        show = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=MaxSubmitPU"]
-        assert self.run(*show).strip() == wanted
+        show = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", "normal"]
+        assert self.run(*show, "format=MaxSubmitPU").strip() == wanted
+
+    def account(self, *change: str) -> None:
+        """Change something in the accounting; that it is so already is no error."""
+        self.run("sacctmgr", "--immediate", "--quiet", *change, check=False)
 
     def jobs(self, fields: str = "%i %T") -> dict[str, str]:
         """State of each job in the queue, elements of arrays one by one."""

@@ -97,8 +97,8 @@ def test_two_submissions_at_the_same_moment_share_the_work(cluster: Cluster, stu
     assert sum("in the queue already: 4" in text for text in printed) == 1
 
     chosen = choose.choose(study.store, "small", ["seed=1,2"])
-    cancelled, shared = tend.cancel(study.store, "small", chosen)
-    assert (len(cancelled), shared) == (2, 0)
+    cancelled = tend.cancel(study.store, "small", chosen)
+    assert (len(cancelled.jobs), cancelled.shared, cancelled.foreign) == (2, 0, {})
     cluster.wait(lambda: len(cluster.jobs()) == 2, "two jobs to be left")
     status = study_status(study.store, "small")
     assert status.slurm is not None

@@ -7,18 +7,21 @@ from typing import Any
 
 import pytest
 
+from sweep import tend
 from sweep.slurm import limits, queue, records
-from sweep.slurm.arrays import Array, Task, plan_arrays
+from sweep.slurm.accounting import SubmitLimit
+from sweep.slurm.arrays import Array, NoRoom, Task, plan_arrays
 from sweep.slurm.options import SlurmOptions
 from sweep.slurm.submit import Target, check, parameters, script, submit
+from sweep.store import Store
 from tests.slurm.cluster import Cluster
 
 HELD = {"hold": True}
 
 
-def plan(count: int, options: SlurmOptions, *, queued: int = 0) -> list[Array]:
+def plan(count: int, options: SlurmOptions) -> list[Array]:
     tasks = [Task(i, {"method": ["at", "trades"][i % 2]}) for i in range(count)]
-    return plan_arrays(tasks, options, limits.read(), queued=queued)
+    return plan_arrays(tasks, options, limits.read())
 
 
 @pytest.fixture
@@ -56,7 +59,8 @@ def test_sbatch_file_is_the_golden_one() -> None:
 @pytest.mark.slurm
 def test_arrays_larger_than_the_limits_of_a_real_slurm(cluster: Cluster, target: Target) -> None:
     allowed = limits.read()
-    assert (allowed.max_array_size, allowed.max_submit) == (4, 20000)
+    assert allowed.max_array_size == 4
+    assert [limit.jobs for limit in allowed.submit_limits(options())] == [20000]
     slurm = options(parallelism=5)
     planned = plan(20, slurm)
     submission = records.new_submission(target.study)
@@ -74,12 +78,70 @@ def test_arrays_larger_than_the_limits_of_a_real_slurm(cluster: Cluster, target:
 @pytest.mark.slurm
 def test_the_submit_limit_is_read_and_jobs_are_chained(cluster: Cluster, target: Target) -> None:
     cluster.limit_submissions(7)
-    assert limits.read().max_submit == 7
+    assert SubmitLimit(7, qos="normal") in limits.read().submit_limits(options())
     slurm = options()
     planned = plan(20, slurm)
     ids = submit(planned, slurm, target, records.new_submission(target.study))
     assert None not in ids
     assert len(cluster.jobs()) == 7
+
+
+@pytest.mark.slurm
+def test_only_the_qos_in_use_limits_submissions(cluster: Cluster, target: Target) -> None:
+    cluster.account("add", "qos", "debug")
+    cluster.account("modify", "qos", "debug", "set", "MaxSubmitJobsPerUser=1")
+    cluster.account("modify", "user", "root", "set", "qos+=debug")
+    assert [len(a.elements) for a in plan(6, options())] == [3, 3]
+    debug = options(qos="debug")
+    planned = plan(6, debug)
+    assert [len(a.elements) for a in planned] == [1]
+    assert None not in submit(planned, debug, target, records.new_submission(target.study))
+    there = queue.query(max_age_s=0)
+    assert [job.qos for job in there.mine] == ["debug"]
+    with pytest.raises(NoRoom, match="of qos debug"):
+        plan_arrays([Task(0, {})], debug, limits.read(), queued=there.mine)
+    cluster.run("scontrol", "update", "partition=short", "qos=debug")
+    short = options(partition="short", time_min=2, signal_s=10)
+    assert [len(a.elements) for a in plan(6, short)] == [1]
+    cluster.run("scontrol", "update", "partition=short", "qos=")
+
+
+@pytest.mark.slurm
+def test_a_colleagues_jobs_are_seen_and_left_alone(cluster: Cluster, target: Target) -> None:
+    cluster.account("add", "user", "nobody", "account=lab", "defaultaccount=lab")
+    submission = records.new_submission(target.study)
+    submission.write({"arrays": [{"job_id": None, "elements": [[0], [1]]}]})
+    label = records.comment(target.study, submission.name, 0)
+    held = ("--hold", "--array=0-1", "--chdir=/tmp", f"--comment={label}", "--wrap=true")
+    cluster.run("sbatch", "--uid=nobody", *held)
+    there = queue.query(max_age_s=0)
+    assert there.mine == []
+    assert sorted(line for _, e in records.elements(target.study, there) for line in e) == [0, 1]
+    done = tend.cancel(Store(target.results), "paper", dict.fromkeys((0, 1)))
+    assert (done.jobs, done.foreign) == ((), {"nobody": 2})
+    assert len(cluster.jobs()) == 2
+    cluster.run("scancel", "--user=nobody")
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("state", ["down", "drain", "inactive"])
+def test_a_partition_that_starts_nothing(cluster: Cluster, target: Target, state: str) -> None:
+    cluster.run("scontrol", "update", "partition=short", f"state={state}")
+    try:
+        slurm = options(partition="short", time_min=2, signal_s=10)
+        allowed = limits.read()
+        submission = records.new_submission(target.study)
+        if state == "down":
+            allowed.check("short", 2, "time_min")
+            assert "is DOWN: jobs wait" in str(allowed.warning("short"))
+            check(plan(1, slurm), slurm, target, submission.folder)
+        else:
+            with pytest.raises(ValueError, match="takes no jobs; partitions that are up: gpu"):
+                allowed.check("short", 2, "time_min")
+            with pytest.raises(ValueError, match="inactive or drain"):
+                check(plan(1, slurm), slurm, target, submission.folder)
+    finally:
+        cluster.run("scontrol", "update", "partition=short", "state=up")
 
 
 @pytest.mark.slurm
@@ -123,7 +185,7 @@ def test_a_job_is_known_by_its_comment_even_if_its_id_was_lost(
         ({"gpus": 5}, "node configuration is not available"),
         ({"constraint": "quantum"}, "Invalid feature specification"),
         ({"sbatch": {"no-such-option": 1}}, "unrecognized option"),
-        ({"partition": "gpuu"}, "invalid partition specified"),
+        ({"partition": "gpuu"}, "did you mean gpu"),
     ],
 )
 def test_bad_requests_are_refused_before_anything_is_submitted(

@@ -69,7 +69,7 @@ def test_settings_share_nothing_that_could_be_changed_by_accident() -> None:
         ),
         ("hydra.foo=2", r"unknown option 'hydra.foo'"),
         ("hydra.job.env_set.A=1", r"add it with a plus, \+hydra.job.env_set.A"),
-        ("hydra/launcher=slrm", "slrm"),
+        ("hydra/launcher=slrm", r"\(did you mean slurm\?\); valid: basic, local, slurm"),
         ("study=papr", r"unknown study 'papr' \(did you mean paper\?\); valid: demo, paper"),
         ("dataset=cifar", r"unknown dataset 'cifar' .*valid: cifar10"),
         ("batch_size=(", "batch_size"),

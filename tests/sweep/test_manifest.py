@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+
+import pytest
 
 from sweep import manifest, steps
 from sweep.plan import plan
-from sweep.store import read_manifest
+from sweep.store import Store, read_manifest
 
 
 def test_lines_and_numbers(tmp_path: Path) -> None:
@@ -44,3 +48,37 @@ def test_a_users_own_measure_is_frozen_with_the_study(tmp_path: Path) -> None:
         assert name.startswith(str(tmp_path / "studies" / "s" / "measures"))
         assert "2.0" in Path(name.rpartition(":")[0]).read_text()
         assert steps.measure_definitions(job.measuring, threat, size) == wanted
+
+
+def test_results_with_a_users_measure_may_be_moved(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def twice(context):\n    return 2.0\n")
+    here = tmp_path / "here"
+    planned = plan([f"results_dir={here}", "study.name=s", f"measures=[{mine}:twice]"])
+    manifest.append(planned.store, "s", planned.jobs)
+    path = here / "studies" / "s" / "manifest.jsonl"
+    (line,) = read_manifest(path)
+    (name,) = line["measuring"]["names"]
+    assert not Path(name).is_absolute()
+    # as first versions wrote it down: known as the same task, and found all the same
+    line["measuring"]["names"] = [f"{path.parent}/{name}"]
+    path.write_text(json.dumps(line) + "\n")
+    assert manifest.append(planned.store, "s", planned.jobs) == [0]
+
+    shutil.move(here, tmp_path / "there")
+    mine.unlink()
+    moved = Store(tmp_path / "there")
+    threat, size = planned.jobs[0].spec.threat, planned.jobs[0].train_size
+    for job in (
+        *manifest.jobs(moved, "s").values(),
+        manifest.job(moved.study("s") / "manifest.jsonl", 0),
+    ):
+        assert set(steps.measure_definitions(job.measuring, threat, size)) == {"twice"}
+
+
+def test_two_files_may_not_define_the_same_measure(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / f"{name}.py").write_text(f"def mine(context):\n    return {value}\n")
+    both = f"measures=[{tmp_path}/a.py:mine,{tmp_path}/b.py:mine]"
+    with pytest.raises(ValueError, match=r"b\.py:mine: another file defines a mine too"):
+        plan([f"results_dir={tmp_path}", "study.name=s", both])

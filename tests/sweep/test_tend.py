@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from sweep import choose, failures, files, manifest, tend
+from sweep import choose, dispatch, failures, files, manifest, pool, tend, worker
 from sweep.plan import plan
 from sweep.setting import Job, model_axes
+from sweep.slurm import records
 from sweep.status import study_status
 from sweep.store import Store, new_row
 
@@ -113,7 +114,93 @@ def test_status_counts_every_model_once(store: Store, jobs: tuple[Job, ...]) -> 
     assert json.loads(json.dumps(status.as_dict()))["models"] == 8
 
 
-def test_garbage_is_never_a_result_nor_of_a_running_training(
+def interpreter(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let workers be a shell script."""
+    path = folder / "worker"
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(pool.sys, "executable", str(path))
+
+
+def test_a_retried_worker_that_dies_is_recorded(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter(tmp_path, monkeypatch, "exit 9")
+    (line, job), *_ = manifest.jobs(store, "s").items()
+    assert tend.retry(store, "s", {line: job}) == 1
+    (group,) = failures.group_failures(store, "s")
+    assert (group.status, group.trainings) == ("failed", [job.training_id])
+    assert "its process died twice (exit status 9)" in group.reason
+
+
+def test_a_log_may_be_continued_by_a_colleague_where_the_umask_says_so(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        with worker.logged(tmp_path / "log.txt"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "log.txt").stat().st_mode & 0o777 == 0o664
+
+
+def test_nothing_is_retried_where_results_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "results").touch()
+    with pytest.raises(ValueError, match="results cannot be written"):
+        tend.retry(Store(tmp_path / "results"), "s", {})
+
+
+def test_a_study_that_was_never_submitted_has_nothing_to_cancel(store: Store) -> None:
+    with pytest.raises(ValueError, match="study s was never submitted to Slurm"):
+        tend.cancel(store, "s", manifest.jobs(store, "s"))
+
+
+def test_each_gpu_gets_a_worker_of_its_own(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter(
+        tmp_path,
+        monkeypatch,
+        f"""echo "$CUDA_VISIBLE_DEVICES $$" >> {tmp_path}/seen
+while read -r n; do
+    sleep 0.2; echo '{{"event": "end", "outcome": "done", "reason": null, "task": '$n'}}'
+done""",
+    )
+    monkeypatch.setattr(dispatch.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(dispatch.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+
+    def seen(processes: int | None) -> list[str]:
+        (tmp_path / "seen").unlink(missing_ok=True)
+        assert dispatch.run_here(store, "s", manifest.jobs(store, "s"), processes) == 0
+        return sorted(line.split()[0] for line in (tmp_path / "seen").read_text().splitlines())
+
+    assert seen(None) == ["4", "7"]
+    assert seen(4) == ["4", "4", "7", "7"]
+    monkeypatch.setattr(dispatch.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(dispatch.os, "cpu_count", lambda: 3)
+    assert seen(None) == ["4,7"] * 3, "without a usable GPU, a process per core"
+
+
+def test_garbage_is_never_a_colleagues(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/bash\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    study = store.study("s").resolve()
+    for number in (1, 2):
+        (study / "code" / str(number)).mkdir(parents=True)
+        submission = records.new_submission(study)
+        submission.write({"arrays": [], "code": str(study / "code" / str(number))})
+        (submission.folder / "1_submitted.pkl").touch()
+    assert len(tend.garbage(store, "s")) == 3
+    monkeypatch.setattr(tend.os, "getuid", lambda: -1)
+    assert tend.garbage(store, "s") == []
+
+
+def test_garbage_is_never_a_result_a_result_nor_of_a_running_training(
     store: Store, jobs: tuple[Job, ...]
 ) -> None:
     for job in jobs[:3]:

@@ -7,6 +7,7 @@ is less than the tolerances themselves: half a point weaker, AutoAttack within 0
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from tests.defenses.attacks.conftest import Victim, train
 
 pytestmark = pytest.mark.peers
 IMAGES = 340  # one is 0.29 points
+# One run from a random start varies by a point between seeds, of theirs as of ours: means of six.
+SEEDS = {"pgd": range(6), "apgd-ce": range(6), "apgd-dlr": range(6)}
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
 NORMS = {"linf": "Linf", "l2": "L2"}
 
@@ -52,33 +55,27 @@ def test_no_weaker_than_the_authors_and_autoattack_equal(name: str, norm: Any) -
     assert 100 / len(x) < 0.3
     common: Any = {"eps": eps, "norm": norm}
 
-    def of_two(attack: Callable[[int], Tensor]) -> Tensor:
-        """The first of two runs, or the second where only that broke the example.
-
-        One run from a random start varies by a point between seeds, of theirs as of ours.
-        """
-        first, second = attack(0), attack(1)
-        right = model(first).argmax(dim=1) == y
-        return torch.where(right.view(-1, 1, 1, 1), second, first)
-
     def pgd_10(seed: int) -> Tensor:
         stream = torch.Generator().manual_seed(seed)
         return pgd(model, x, y, step_size=eps / 4, steps=10, generator=stream, **common)
 
-    ours: dict[str, Callable[[], Tensor]] = {
-        "fgsm": lambda: fgsm(model, x, y, **common),
-        "pgd": lambda: of_two(pgd_10),
-        "apgd-ce": lambda: of_two(lambda seed: apgd(model, x, y, seed=seed, **common)),
-        "apgd-dlr": lambda: of_two(lambda seed: apgd(model, x, y, loss="dlr", seed=seed, **common)),
-        "apgd-t": lambda: apgd_targeted(model, x, y, **common),
-        "fab-t": lambda: fab(model, x, y, targets=9, **common),
-        "square": lambda: square(model, x, y, queries=5000, **common),
+    ours: dict[str, Callable[[int], Tensor]] = {
+        "fgsm": lambda _: fgsm(model, x, y, **common),
+        "pgd": pgd_10,
+        "apgd-ce": lambda seed: apgd(model, x, y, seed=seed, **common),
+        "apgd-dlr": lambda seed: apgd(model, x, y, loss="dlr", seed=seed, **common),
+        "apgd-t": lambda seed: apgd_targeted(model, x, y, seed=seed, **common),
+        "fab-t": lambda _: fab(model, x, y, targets=9, **common),
+        "square": lambda seed: square(model, x, y, queries=5000, seed=seed, **common),
     }
     accuracy: dict[str, float] = {"clean": found.accuracy(x)}
     for attack, images in ours.items():
-        x_adv = images()
-        found.assert_inside(x_adv, norm)
-        accuracy[attack] = found.accuracy(x_adv)
+        of_seeds = []
+        for seed in SEEDS.get(attack, (0,)):
+            x_adv = images(seed)
+            found.assert_inside(x_adv, norm)
+            of_seeds.append(found.accuracy(x_adv))
+        accuracy[attack] = mean(of_seeds)
     left = robust(model, x, y, threat=Threat(norm=norm, eps=eps))
     accuracy["autoattack"] = 100 * float(left.double().mean())
 
@@ -86,20 +83,20 @@ def test_no_weaker_than_the_authors_and_autoattack_equal(name: str, norm: Any) -
     theirs: dict[str, float] = {}
     withstood = torch.ones_like(y).bool()
 
-    def original_run(attack: str, seed: int = 0) -> Tensor:
+    def original_run(attack: str, seed: int) -> Tensor:
         runner.seed = runner.apgd.seed = seed
         runner.attacks_to_run = [attack]
         x_adv: Tensor = runner.run_standard_evaluation(x, y, batch_size=len(x))[0]
         return x_adv
 
     for attack in (*AUTOATTACK, "apgd-dlr"):
-        x_adv = original_run(attack)
-        right = model(x_adv).argmax(dim=1) == y
-        if attack in ("apgd-ce", "apgd-dlr"):
-            x_adv = of_two(lambda seed, attack=attack: original_run(attack, seed))
-        theirs[attack] = found.accuracy(x_adv)
-        if attack in AUTOATTACK:
-            withstood &= right
+        of_seeds = []
+        for seed in SEEDS.get(attack, (0,)):
+            x_adv = original_run(attack, seed)
+            of_seeds.append(found.accuracy(x_adv))
+            if attack in AUTOATTACK and seed == 0:
+                withstood &= model(x_adv).argmax(dim=1) == y
+        theirs[attack] = mean(of_seeds)
     theirs["autoattack"] = 100 * float(withstood.double().mean())
     step = {"alpha": eps / 4, "steps": 10, "eps": eps}
     original = torchattacks.PGD if norm == "linf" else torchattacks.PGDL2
@@ -110,7 +107,7 @@ def test_no_weaker_than_the_authors_and_autoattack_equal(name: str, norm: Any) -
             x_adv: Tensor = original(model, **step)(x, y)
         return x_adv
 
-    theirs["pgd"] = found.accuracy(of_two(original_pgd))
+    theirs["pgd"] = mean(found.accuracy(original_pgd(seed)) for seed in SEEDS["pgd"])
     if norm == "linf":
         theirs["fgsm"] = found.accuracy(torchattacks.FGSM(model, eps=eps)(x, y))
 

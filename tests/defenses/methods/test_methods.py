@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from defenses import METHODS, methods
-from defenses.methods import InnerAttack, Method, make_method
+from defenses import methods
+from defenses.methods import METHODS, InnerAttack, Method, make_method
 from defenses.methods.base import LossTerms
 from defenses.randomness import generator
 

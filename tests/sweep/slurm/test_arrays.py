@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sweep.slurm.arrays import Array, NoRoom, Task, plan_arrays, share
 from sweep.slurm.limits import Limits
 from sweep.slurm.options import SlurmOptions
+from sweep.slurm.queue import QueuedJob
 
-NO_LIMITS = Limits(max_array_size=1001, max_submit=None, partitions={})
+NO_LIMITS = Limits(max_array_size=1001, max_jobs=None, partitions={})
 
 
 def tasks(count: int, **axes: list[Any]) -> list[Task]:
@@ -26,6 +27,11 @@ def tasks(count: int, **axes: list[Any]) -> list[Task]:
 
 def options(**changes: Any) -> SlurmOptions:
     return SlurmOptions(**{"canary_min": 0, **changes})
+
+
+def in_queue(count: int) -> list[QueuedJob]:
+    job = QueuedJob("1", "PENDING", "me", "lab", "normal", "gpu", "Resources", "(null)")
+    return [job] * count
 
 
 @given(
@@ -57,9 +63,9 @@ def test_every_task_once_and_all_limits_kept(
         canary_min=canary_min,
         per={"architecture": {"b": {"time_min": 2000}}},
     )
-    limits = Limits(max_array_size=max_array_size, max_submit=max_submit, partitions={})
+    limits = Limits(max_array_size=max_array_size, max_jobs=max_submit, partitions={})
     try:
-        planned = plan_arrays(todo, slurm, limits, queued=queued)
+        planned = plan_arrays(todo, slurm, limits, queued=in_queue(queued))
     except NoRoom:
         assert max_submit is not None
         assert max_submit - queued < 4  # two kinds of resources, and as many of canaries
@@ -102,8 +108,8 @@ def test_the_paper_grid_on_a_default_slurm() -> None:
 
 
 def test_fewer_jobs_than_tasks_are_chained_evenly() -> None:
-    limits = Limits(max_array_size=1001, max_submit=30, partitions={})
-    (array,) = plan_arrays(tasks(100), options(), limits, queued=5)
+    limits = Limits(max_array_size=1001, max_jobs=30, partitions={})
+    (array,) = plan_arrays(tasks(100), options(), limits, queued=in_queue(5))
     assert sorted({len(e) for e in array.elements}) == [4]
     assert len(array.elements) == 25
     assert array.processes == 1
@@ -112,7 +118,7 @@ def test_fewer_jobs_than_tasks_are_chained_evenly() -> None:
 def test_packing_runs_side_by_side_and_chaining_one_after_another() -> None:
     (packed,) = plan_arrays(tasks(12), options(pack=4), NO_LIMITS)
     assert ([len(e) for e in packed.elements], packed.processes) == ([4, 4, 4], 4)
-    limits = Limits(max_array_size=1001, max_submit=1, partitions={})
+    limits = Limits(max_array_size=1001, max_jobs=1, partitions={})
     (forced,) = plan_arrays(tasks(12), options(pack=4), limits)
     assert ([len(e) for e in forced.elements], forced.processes) == ([12], 4)
     (chained,) = plan_arrays(tasks(13), options(pack=2, chain=3), NO_LIMITS)
@@ -145,9 +151,9 @@ def test_the_longest_begin_first() -> None:
 
 
 def test_no_room_says_how_it_goes_on() -> None:
-    limits = Limits(max_array_size=1001, max_submit=10, partitions={})
+    limits = Limits(max_array_size=1001, max_jobs=10, partitions={})
     with pytest.raises(NoRoom, match="allows 10 jobs of yours in the queue and 10 are there"):
-        plan_arrays(tasks(3), options(), limits, queued=10)
+        plan_arrays(tasks(3), options(), limits, queued=in_queue(10))
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(0, 200))

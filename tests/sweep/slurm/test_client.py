@@ -79,7 +79,7 @@ def test_output_that_is_not_understood_is_unknown_too(programs: Path) -> None:
 
 
 def test_one_query_serves_everybody_for_a_while(programs: Path) -> None:
-    line = "7_2|RUNNING|0:10|5:00|gpu|node1|None|/r/studies/demo:0001.0"
+    line = "7_2|RUNNING|alice|lab|normal|gpu|None|/r/studies/demo:0001.0"
     command(programs, "squeue", f"echo x >> {programs}/calls; echo '{line}'")
     first, second = queue.query(), queue.query()
     assert first.jobs == second.jobs
@@ -101,11 +101,18 @@ def test_minutes_of_slurm() -> None:
     assert limits.parse_minutes("UNLIMITED") is None
 
 
-def test_submit_limits_that_concern_the_user() -> None:
-    associations = "100||normal,long\n||normal\n"
-    qualities = "normal|50||\nlong||70|\nsecret|1|1|1\n"
-    found = limits.parse_submit_limits(associations, qualities)
-    assert sorted(n for n in found if n is not None) == [50, 70, 100]
+def test_colleagues_jobs_are_seen_where_they_are_a_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "me")
+    text = """\
+7_2|RUNNING|alice|lab|normal|gpu|None|/r/studies/demo:0001.0
+8_[1-9]|PENDING|alice|lab|normal|gpu|Resources|other
+9|PENDING|alice|lab|normal|gpu|Resources|(null)
+10|PENDING|me|lab|normal|gpu|Resources|(null)
+"""
+    there = queue.Queue(known=True, jobs=queue.parse(text))
+    assert [job.job_id for job in there.jobs] == ["7_2", "10"]
+    assert [job.job_id for job in there.mine] == ["10"]
+    assert list(there.of("/r/studies/demo:")) == ["7_2"]
 
 
 def test_impossible_times_are_refused_with_the_limit() -> None:
@@ -122,9 +129,25 @@ def test_impossible_times_are_refused_with_the_limit() -> None:
         allowed.check("lonng", 10, "time_min")
 
 
+def test_a_partition_that_starts_nothing_is_refused_or_warned_of() -> None:
+    states = {"gpu": "UP", "down": "DOWN", "drain": "DRAIN", "off": "INACTIVE"}
+    lines = [f"PartitionName={name} State={state} QoS=N/A" for name, state in states.items()]
+    allowed = limits.Limits(1001, None, limits.parse_partitions("\n".join(lines)))
+    for name in ("drain", "off", "drain,off"):
+        with pytest.raises(ValueError, match="takes no jobs; partitions that are up: gpu"):
+            allowed.check(name, 10, "time_min")
+    for name in ("gpu", "drain,gpu", "down,gpu"):
+        allowed.check(name, 10, "time_min")
+        assert allowed.warning(name) is None
+    allowed.check("down", 10, "time_min")
+    warning = allowed.warning("down")
+    assert warning is not None
+    assert "partition down is DOWN: jobs wait" in warning
+
+
 def test_only_jobs_held_after_a_failed_launch_are_ours_to_release() -> None:
     text = "".join(
-        f"{i}|{state}|0:00|5:00|gpu||{reason}|/r/studies/demo:0001.0\n"
+        f"{i}|{state}|me|lab|normal|gpu|{reason}|/r/studies/demo:0001.0\n"
         for i, (state, reason) in enumerate(
             [
                 ("PENDING", "launch failed requeued held"),

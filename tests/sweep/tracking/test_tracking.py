@@ -18,6 +18,7 @@ import pytest
 from sweep import table, tracking
 from sweep.store import Store
 from sweep.tracking import TrackingSettings, live
+from sweep.tracking.cleanup import CleanupReport, remove_synced
 from sweep.tracking.compare import LocalRun, NoRun, differences, local_runs, same
 from sweep.tracking.content import display_name, read_history, run_content, summary, tags
 from sweep.tracking.offline import check_folder, damaged_folders
@@ -338,3 +339,9 @@ def test_log_of_a_job_tells_how_to_mend(tmp_path: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         note_missing(tmp_path, "abc-last", "no network")
     assert "python -m sweep sync" in caplog.text
+
+
+def test_without_offline_folders_there_is_nothing_to_ask_the_service(tmp_path: Path) -> None:
+    settings = TrackingSettings(mode="none")
+    store = study(tmp_path / "results", 1, settings)
+    assert remove_synced(store, STUDY, settings) == CleanupReport()
