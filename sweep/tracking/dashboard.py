@@ -16,7 +16,7 @@ from wandb_workspaces.reports.v2 import interface as panels
 from sweep.axes import AXES
 from sweep.store import Store
 from sweep.tracking.content import CURVES
-from sweep.tracking.server import Server
+from sweep.tracking.server import Server, ServiceError
 from sweep.tracking.settings import TrackingSettings, as_client, base_url, wandb_folder
 from sweep.tracking.slices import FAILED, Slice, slices
 
@@ -39,7 +39,7 @@ def dashboard(
     """Create or update the study's views; ``table`` is its ``models.parquet``.
 
     Raises:
-        ServiceError: the service cannot be reached or refuses this user.
+        ServiceError: the service cannot be reached, refuses this user or knows no views.
         ValueError: tracking is off, or no model has been run.
     """
     if settings.mode == "none":
@@ -112,15 +112,25 @@ def _save(view: workspaces.Workspace, study: str, part: Slice) -> View:
     name = internal_name(study, part)
     address = f"{base_url()}/{view.entity}/{view.project}?nw={name}"
     try:
-        existing = workspaces.Workspace.from_url(address)
-    except ValueError:  # how the library says that there is none
-        pass
-    else:
-        view._internal_id = existing._internal_id
-    # The library has no public way to choose the name under which a view is created.
-    view._internal_name = f"nw-{name}-v"
-    view.save()  # type: ignore[no-untyped-call]
+        existing = _find(address)
+        if existing is not None:
+            view._internal_id = existing._internal_id
+        # The library has no public way to choose the name under which a view is created.
+        view._internal_name = f"nw-{name}-v"
+        view.save()  # type: ignore[no-untyped-call]
+    except Exception as error:  # the library lets through whatever happens below it
+        raise ServiceError(
+            f"{base_url()} did not take the view {view.name!r} ({error}); the project's own "
+            f"report: `python -m sweep dashboard {study} --local`"
+        ) from error
     return View(view.name, view.url, part.runs)
+
+
+def _find(address: str) -> workspaces.Workspace | None:
+    try:
+        return workspaces.Workspace.from_url(address)
+    except ValueError:  # how the library says that there is none
+        return None
 
 
 def _curve(key: str) -> panels.LinePlot:

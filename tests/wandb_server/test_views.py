@@ -12,6 +12,7 @@ from sweep.tracking import TrackingSettings
 from sweep.tracking.analysis_run import publish_analysis, run_id
 from sweep.tracking.cleanup import remove_synced
 from sweep.tracking.dashboard import dashboard
+from sweep.tracking.server import ServiceError
 from sweep.tracking.sync import sync
 from tests.sweep.tracking.fabricate import STUDY, job, study
 from tests.wandb_server.proxy import HostileProxy
@@ -42,6 +43,16 @@ def test_views_are_created_once_and_then_updated(
     assert len(through_proxy.views) == len(first)
     assert all("measure/my_measure" in view["spec"] for view in through_proxy.views.values())
     assert list((store.study(STUDY) / "wandb" / "tmp").iterdir()) == []
+
+
+def test_a_service_without_views_is_told_of_in_one_line(
+    logged_in: None, settings: TrackingSettings, tmp_path: Path
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+    store = study(tmp_path / "results", 2, settings)
+    with pytest.raises(ServiceError, match="did not take the view 'small: all models'") as caught:
+        dashboard(store, STUDY, settings, table.collect(store, STUDY).assign(status="done"))
+    assert "\n" not in str(caught.value)
 
 
 def test_analysis_is_one_run_however_often_it_is_published(
