@@ -36,8 +36,8 @@ def running_cluster(
     os.chmod(environment["SLURM_STATE"], 0o755)  # daemons with users of their own look inside
     for parent in Path(environment["SLURM_STATE"]).parents[:2]:
         parent.chmod(0o755)
-    subprocess.run([PROJECT / ".ci/slurm/start.sh"], env=environment, check=True, timeout=120)
-    try:
+    try:  # a start that fails half-way leaves daemons, too
+        subprocess.run([PROJECT / ".ci/slurm/start.sh"], env=environment, check=True, timeout=120)
         yield Cluster(Path(environment["SLURM_STATE"]), environment)
     finally:
         stop = [str(PROJECT / ".ci/slurm/stop.sh"), "--wipe"]
