@@ -21,10 +21,9 @@ from rich.progress import (
 from rich.table import Table
 
 from sweep.estimate import relative_cost
-from sweep.plan import Plan
 from sweep.setting import Job
 from sweep.steps import Values
-from sweep.store import Row
+from sweep.store import Row, Store
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -50,11 +49,8 @@ def user_errors() -> Iterator[None]:
 
 
 @contextmanager
-def follow(
-    plan: Plan, selected: Sequence[int], numbers: Sequence[int]
-) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Progress of the selected jobs, weighted by their cost, fed with the workers' events."""
-    jobs = {numbers[i]: plan.jobs[i] for i in selected}
+def follow(title: str, jobs: Mapping[int, Job]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Progress of jobs, by number, weighted by their cost, fed with the workers' events."""
     cost = {number: relative_cost(job) for number, job in jobs.items()}
     share = dict.fromkeys(jobs, 0.0)
     columns = (
@@ -68,7 +64,7 @@ def follow(
     )
     printed = [time.monotonic()]
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        line = bar.add_task(plan.study, total=sum(cost.values()), finished=0, all=len(selected))
+        line = bar.add_task(title, total=sum(cost.values()), finished=0, all=len(jobs))
 
         def on_event(event: dict[str, Any]) -> None:
             if event["event"] == "ready":
@@ -85,7 +81,7 @@ def follow(
             if not console.is_terminal and time.monotonic() - printed[0] > 15:
                 printed[0] = time.monotonic()
                 percent = 100 * done / sum(cost.values())
-                console.print(f"  {percent:3.0f} %, {finished}/{len(selected)} trainings")
+                console.print(f"  {percent:3.0f} %, {finished}/{len(jobs)} trainings")
 
         yield on_event
 
@@ -122,13 +118,13 @@ def follow_one(epochs: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         yield on_epoch
 
 
-def show_failures(bad: Sequence[Mapping[str, Any]], jobs: Mapping[int, Job], plan: Plan) -> None:
+def show_failures(bad: Sequence[Mapping[str, Any]], jobs: Mapping[int, Job], store: Store) -> None:
     """All tasks that did not end well, grouped by reason, with the log of one of each group."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for end in bad:
         groups.setdefault((end["outcome"], end["reason"] or ""), []).append(end)
     for (outcome, reason), ends in groups.items():
-        log = plan.store.training(jobs[ends[0]["task"]].training_id) / "log.txt"
+        log = store.training(jobs[ends[0]["task"]].training_id) / "log.txt"
         errors.print(f"[red]{len(ends)} {outcome}[/red]:", end=" ")
         errors.print(f"{reason}; see {log}", markup=False)
 

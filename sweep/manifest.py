@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import measures
 from defenses.files import write_atomically
 from sweep import files
 from sweep.convert import to_plain
-from sweep.setting import Job, digest
+from sweep.digest import digest
+from sweep.setting import Job
 from sweep.store import Store, read_manifest
 
 
@@ -55,13 +57,13 @@ def _with_frozen_measures(job: Job, folder: Path) -> Job:
     """
     names = []
     for name in job.measuring.names:
-        path, colon, function = name.rpartition(".py:")
-        if colon:
-            content = Path(f"{path}.py").read_bytes()
-            copy = folder / hashlib.sha256(content).hexdigest()[:12] / Path(f"{path}.py").name
+        file, function = measures.split_reference(name)
+        if file is not None:
+            content = file.read_bytes()
+            copy = folder / hashlib.sha256(content).hexdigest()[:12] / file.name
             if not copy.exists():
                 write_atomically(copy, content)
-            name = f"{copy.with_suffix('')}{colon}{function}"
+            name = measures.reference(copy, function)
         names.append(name)
     return replace(job, measuring=replace(job.measuring, names=tuple(names)))
 
