@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from defenses.spec import Threat
 from measures.engine.context import Context
 from measures.engine.count import CostRow, Costs, PassCounter
-from measures.engine.identity import definition_of
+from measures.engine.identity import definition_of, merged_parameters
 from measures.engine.measure import Estimate, Measure, Result, Undefined
-from measures.engine.resolve import resolve_names
+from measures.engine.resolve import reference, resolve_names, split_reference
 from measures.engine.run import Job, Parameters, job_on
 from measures.registry import MEASURES
 from measures.sets import NOISY, SETS
@@ -40,7 +40,10 @@ __all__ = [
     "cost",
     "definition",
     "measure",
+    "merged_parameters",
+    "reference",
     "resolve",
+    "split_reference",
 ]
 
 

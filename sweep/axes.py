@@ -1,5 +1,6 @@
-"""The eight axes of the paper's grid, in the order in which everything shows them."""
+"""The axes that every row has, in the order in which everything shows them."""
 
+# the eight of the paper's grid
 AXES = (
     "architecture",
     "method",
@@ -10,6 +11,8 @@ AXES = (
     "extra_data",
     "early_stopping",
 )
+
+OPTIONS = ("dataset", "seed", "norm", "eps")  # further axes that every row has
 
 # The order in which people list levels; those not named here follow, sorted; null is last.
 _ORDER = ("standard", "at", "trades", "mart", "none", "sgd", "false")

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.setting import digest
+from sweep.digest import digest
 
 FREE_AXES = ("seed", "early_stopping")  # of a chosen setting, all seeds and both checkpoints
 
@@ -30,6 +30,8 @@ def balanced(settings: Sequence[Sequence[Hashable]], count: int) -> list[int]:
         raise ValueError(
             f"study.sample={count} must be between 1 and {len(settings)}, the study's settings"
         )
+    if count == len(settings):  # also where there is no axis at all
+        return list(range(count))
     cells = _cells(settings)
     order = np.argsort([digest([str(level) for level in levels]) for levels in settings])
     taken = np.zeros(cells.max() + 1)  # how many chosen settings have each level, each pair

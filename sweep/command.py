@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sweep import compose, dispatch, manifest, task
+from sweep import compose, dispatch, manifest, schema, task
 from sweep.console import errors, follow_one, show_row, user_errors
 from sweep.plan import plan, plan_one
 from sweep.store import Store
@@ -23,7 +25,13 @@ EXIT = {"done": 0, "running": 0, "interrupted": 130}
 
 def check(arguments: Sequence[str]) -> None:
     """Report a misspelt option or choice in one line before Hydra composes anything."""
-    overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
+    flags = ("", "-m", "--multirun", "-r", "--run")  # without a value of their own
+    overrides = [
+        argument
+        for before, argument in pairwise(("", *arguments))
+        if not argument.startswith("-")
+        and ("=" in argument or before in flags or not before.startswith("-"))
+    ]
     with user_errors():
         compose.check(overrides)
 
@@ -36,7 +44,9 @@ def run_one(config: DictConfig) -> int:
     """
     alone = HydraConfig.get().mode == RunMode.RUN
     with user_errors():
-        plain = compose.to_plain(config)
+        plain = compose.checked(config)
+        if alone:
+            _warn_of_a_study(plain)
         store = Store(compose.results_dir(plain))
         job = plan_one(plain, store)
         store.check_writable()
@@ -56,6 +66,18 @@ def run_one(config: DictConfig) -> int:
         folder = store.training(job.training_id)
         errors.print(f"{report.outcome}: {report.reason} ({folder})", markup=False)
     return EXIT.get(report.outcome, 1)
+
+
+def _warn_of_a_study(config: Mapping[str, Any]) -> None:
+    """Without -m a study is only a source of options: say so, and what would run it."""
+    study = schema.study(config)
+    if study.axes:
+        given = shlex.join(HydraConfig.get().overrides.task)
+        errors.print(
+            f"warning: this trains one model; the axes of study {study.name} "
+            f"({', '.join(study.axes)}) count only with -m: python launch.py -m {given}",
+            markup=False,
+        )
 
 
 def run_study(

@@ -25,10 +25,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+from sweep import schema
 from sweep.convert import unknown
+from sweep.files import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
+# what Hydra raises for overrides that it cannot compose
+REFUSED = (HydraException, ValueError, TypeError)
 Config = dict[str, Any]
 KeyPath = tuple[str, ...]  # of a key in the configuration
 Change = tuple[KeyPath, Any]  # a key and its new value
@@ -115,9 +118,16 @@ def compose_plain(overrides: Sequence[str]) -> Config:
     """
     try:
         config = compose("config", overrides=list(overrides))
-    except HydraException as error:
+    except REFUSED as error:
         raise ValueError(explain(error, overrides)) from None
-    return to_plain(config)
+    return checked(config)
+
+
+def checked(config: DictConfig) -> Config:
+    """A composed configuration as plain data. ``ValueError`` for a key of the wrong kind."""
+    plain = to_plain(config)
+    schema.check(plain)
+    return plain
 
 
 def launcher(overrides: Sequence[str]) -> Config:
@@ -130,9 +140,17 @@ def launcher(overrides: Sequence[str]) -> Config:
     with hydra_context():
         try:
             config = compose("config", overrides=chosen, return_hydra_config=True)
-        except HydraException as error:
+        except REFUSED as error:
             raise ValueError(explain(error, overrides)) from None
-        return to_plain(config.hydra.launcher) if "kind" in config.hydra.launcher else {}
+        options = _launcher_options(config)
+        return to_plain(options) if "kind" in options else {}
+
+
+def _launcher_options(config: DictConfig) -> DictConfig:
+    options = config.hydra.launcher
+    if not isinstance(options, DictConfig):
+        raise ValueError(f"hydra.launcher={options!r} is a section; choose by hydra/launcher=")
+    return options
 
 
 def to_plain(config: DictConfig) -> Config:
@@ -153,14 +171,13 @@ def grid(overrides: Sequence[str]) -> Grid:
     """
     parsed = parse(overrides)
     last = {_key(o): o for o in parsed}
-    swept = {
-        key: [_plain(v) for v in o.sweep_iterator()]
-        for key, o in last.items()
-        if o.is_sweep_override()
-    }
+    swept = {key: _levels(o) for key, o in last.items() if o.is_sweep_override()}
+    for key in swept:
+        if key == "study" or key.startswith("hydra"):
+            raise ValueError(f"{_line(last[key])}: {key} takes one value; run the command for each")
     fixed = [o for o in parsed if not o.is_sweep_override() and not _key(o).startswith("hydra")]
     base = compose_plain([_line(o) for o in fixed])
-    study_axes = (base.get("study") or {}).get("axes") or {}
+    study_axes = schema.study(base).axes
     set_by_hand = {_key(o) for o in fixed}
     axes = {k: v for k, v in study_axes.items() if k not in set_by_hand} | swept
     for axis, levels in axes.items():
@@ -175,9 +192,21 @@ def grid(overrides: Sequence[str]) -> Grid:
 def parse(overrides: Sequence[str]) -> list[Override]:
     """Parsed overrides. Raises ``ValueError`` for one that is not of the form key=value."""
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ValueError(str(error).splitlines()[0]) from None
+        raise ValueError(f"{str(error).splitlines()[0]}: it must be key=value") from None
+    for override in parsed:
+        if not _key(override):
+            raise ValueError(f"{override.input_line!r} has no key: it must be key=value")
+    return parsed
+
+
+def _levels(override: Override) -> list[Any]:
+    """The values of a swept override. ``ValueError`` for glob(), which nothing here looks up."""
+    try:
+        return [_plain(value) for value in override.sweep_iterator()]
+    except HydraException:
+        raise ValueError(f"{_line(override)}: list the values, glob() is not known here") from None
 
 
 def check(overrides: Sequence[str]) -> None:
@@ -190,14 +219,15 @@ def check(overrides: Sequence[str]) -> None:
     for override in parse(overrides):
         if override.is_sweep_override():
             key = override.input_line.partition("=")[0] if override.input_line else ""
-            first.append(f"{key}={_literal(_plain(next(iter(override.sweep_iterator()))))}")
+            first.append(f"{key}={_literal(_levels(override)[0])}")
         else:
             first.append(_line(override))
     with hydra_context():
         try:
-            compose("config", overrides=first, return_hydra_config=True)
-        except HydraException as error:
+            config = compose("config", overrides=first, return_hydra_config=True)
+        except REFUSED as error:
             raise ValueError(explain(error, overrides)) from None
+        _launcher_options(config)
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
@@ -218,9 +248,14 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         return str(unknown("option", prefix + name, [prefix + v for v in valid]))
     for override in overrides:
         group, _, choice = override.partition("=")
-        if f"'{group.partition('@')[0]}/" in str(error) and _options(group):
-            return str(unknown(group, choice, _options(group)))
-    return " ".join(str(error).split())
+        choices = _options(group)
+        bad_kind = not isinstance(error, HydraException) and choice not in choices
+        if choices and (bad_kind or f"'{group.partition('@')[0]}/" in str(error)):
+            return str(unknown(group, choice, choices))
+    message = " ".join(str(error).split())
+    if cause is not None and message.startswith("Error merging override"):
+        message += f": {str(cause).splitlines()[0]}"
+    return message
 
 
 def _groups() -> list[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import re
 import types
 import typing
 from collections.abc import Hashable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
@@ -100,13 +102,14 @@ def _scalar(hint: type[Any], value: Any, key: str) -> Any:
             if float(match[2]) == 0:
                 raise ValueError(f"{key}={value!r} divides by zero")
             return float(match[1]) / float(match[2])
-        if isinstance(value, str):  # YAML 1.1 reads 5e-4 as text
-            try:
-                return float(value)
-            except ValueError:
-                pass
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            result = None
+            with suppress(ValueError, OverflowError):
+                result = float(value)  # of text too: YAML 1.1 reads 5e-4 as text
+            if result is not None and math.isfinite(result):
+                return result
+            if result is not None:
+                raise ValueError(f"{key}={value!r} must be a finite number")
     elif hint is int:
         if isinstance(value, int) and not isinstance(value, bool):
             return value

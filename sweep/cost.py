@@ -11,7 +11,7 @@ import torch
 
 from defenses import architectures
 from sweep.estimate import ASSUMED_FLOPS, arithmetic, gpu_seconds, relative_cost
-from sweep.setting import Job
+from sweep.setting import Images, Job
 from sweep.store import Row, Store
 
 FILES_PER_TRAINING = 9
@@ -88,7 +88,7 @@ class Disk:
 def disk(jobs: Sequence[Job]) -> Disk:
     """What all trainings and models of a study take on disk, without data and W&B's folders."""
     trained = [job for job in jobs if job.spec.imported is None]
-    weights = sum(4 * _parameters(job.spec.architecture) for job in trained)
+    weights = sum(4 * _parameters(job.spec.architecture, job.images) for job in trained)
     kept = WEIGHTS_PER_TRAINING * weights
     models = sum(len(job.checkpoints) for job in jobs)
     files = len(trained) * FILES_PER_TRAINING + models * FILES_PER_MODEL
@@ -96,7 +96,7 @@ def disk(jobs: Sequence[Job]) -> Disk:
 
 
 @functools.cache
-def _parameters(name: str) -> int:
+def _parameters(name: str, images: Images) -> int:
     with torch.device("meta"):
-        network = architectures.architecture(name).make(10, 3)
+        network = architectures.architecture(name).make(images.classes, images.channels)
     return architectures.parameter_count(network)

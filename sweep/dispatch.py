@@ -17,7 +17,8 @@ from sweep.estimate import relative_cost
 from sweep.plan import Plan, Progress, progress
 from sweep.pool import Pool
 from sweep.setting import Job
-from sweep.store import FINAL, STATUSES, Status, Store
+from sweep.store import FINAL, STATUSES, Store
+from sweep.todo import nothing, select
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,26 +31,6 @@ class LocalOptions:
     def __post_init__(self) -> None:
         if self.processes is not None and self.processes < 1:
             raise ValueError(f"hydra.launcher.processes={self.processes} must be at least 1")
-
-
-def select(plan: Plan, state: Progress) -> list[int]:
-    """Indices of the plan's jobs to run now, by ``resume=all|failed|missing``."""
-    resume = plan.config["resume"]
-    if resume not in ("all", "failed", "missing"):
-        raise ValueError(f"resume={resume!r} is not valid; choose one of: all, failed, missing")
-    wanted: set[Status] = {
-        "all": set(STATUSES) - set(FINAL),
-        "failed": {"failed", "oom"},
-        "missing": {"missing"},
-    }[resume]  # type: ignore[assignment]
-    return [
-        index
-        for index in state.todo
-        if any(
-            state.status[plan.jobs[index].model_id(c)] in wanted
-            for c in plan.jobs[index].checkpoints
-        )
-    ]
 
 
 def require_files(plan: Plan) -> None:
@@ -135,15 +116,18 @@ def run_elsewhere(plan: Plan, launch: Any) -> int:
     return 0 if sum(after.get(s, 0) for s in FINAL) == plan.models else 1
 
 
-def announce(plan: Plan, state: Progress, selected: Sequence[int]) -> None:
-    """Say what there is, what is there already, and what is going to be done."""
+def announce(plan: Plan, state: Progress, selected: Sequence[int], queued: int = 0) -> None:
+    """Say what there is, what is there already, and what is going to be done.
+
+    ``queued``: tasks of the study in Slurm's queue.
+    """
     console.print(f"study [bold]{plan.study}[/bold]: {plan.headline()}")
     for rule, count in plan.merged.items():
         console.print(f"  {count} settings merged: {rule}")
     counts = state.counts()
     console.print("  " + ", ".join(f"{counts[s]} {s}" for s in STATUSES if s in counts))
     if not selected:
-        console.print("nothing to do: everything is there already")
+        console.print(nothing(plan, state, queued))
         return
     measuring = sum(i in state.measure_only for i in selected)
     training = len(selected) - measuring

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
 
 from defenses import architectures
+from defenses.batches import steps_per_epoch
 from defenses.methods import METHODS
 from defenses.spec import Recipe
-from sweep.setting import Job
+from sweep.setting import Images, Job
 
 ATTACK_STEP = 2  # forward passes' worth: one forward, and one backward to the image alone
 STEP_OVERHEAD_IMAGES = 16  # a step costs as if it had so many more images, however small it is
@@ -35,9 +35,7 @@ def passes(job: Job) -> tuple[float, float]:
 
 def steps(job: Job) -> int:
     """Optimiser steps of the whole training."""
-    spec = job.spec
-    per_epoch = math.ceil(job.train_size / spec.batch_size)
-    return max(per_epoch, spec.recipe.min_steps_per_epoch) * spec.recipe.epochs
+    return steps_per_epoch(job.spec, job.train_size) * job.spec.recipe.epochs
 
 
 def arithmetic(recipe: Recipe) -> tuple[str, str]:
@@ -51,7 +49,7 @@ def arithmetic(recipe: Recipe) -> tuple[str, str]:
 
 def gpu_seconds(job: Job) -> float:
     """Seconds of all training steps on one A100, from counted operations and its assumed speed."""
-    forward = steps(job) * job.spec.batch_size * _forward_flops(job.spec.architecture)
+    forward = steps(job) * job.spec.batch_size * _forward_flops(job.spec.architecture, job.images)
     kinds = arithmetic(job.spec.recipe)
     return sum(
         forward * p / ASSUMED_FLOPS[kind] for p, kind in zip(passes(job), kinds, strict=True)
@@ -63,9 +61,9 @@ def relative_cost(job: Job) -> float:
     if job.spec.imported is not None:
         return float(job.train_size)  # nothing is known of the network before it is loaded
     images = steps(job) * (job.spec.batch_size + STEP_OVERHEAD_IMAGES)
-    return images * sum(passes(job)) * _forward_flops(job.spec.architecture)
+    return images * sum(passes(job)) * _forward_flops(job.spec.architecture, job.images)
 
 
 @functools.cache
-def _forward_flops(name: str) -> float:
-    return float(architectures.flops(name, num_classes=10, in_channels=3, image_size=32))
+def _forward_flops(name: str, images: Images) -> float:
+    return float(architectures.flops(name, images.classes, images.channels, images.size))

@@ -21,6 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from defenses.architectures import build
+from defenses.architectures.layers import Normalise
+from defenses.datasets import Data, to_float
 from defenses.spec import require
 
 State = dict[str, Tensor]
@@ -77,14 +79,44 @@ def load_model(
     return model.to(device).eval()
 
 
+def require_fit(network: nn.Module, data: Data, name: str) -> None:
+    """``ValueError`` unless ``network``, on the device of ``data``, is one for its images."""
+    for module in network.modules():
+        if isinstance(module, Normalise):  # one of three channels would turn grey into colour
+            channels = module.mean.numel()
+            require(
+                channels == data.in_channels,
+                f"{name} takes images of {channels} channels; those of {data.name} have "
+                f"{data.in_channels}",
+            )
+    with torch.no_grad():
+        try:
+            logits = network(to_float(data.test.images[:1]))
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{name} does not take the images of {data.name}: {reason}") from error
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else None
+    require(
+        shape is not None and len(shape) == 2 and shape[0] == 1,
+        f"{name} does not return a row of logits for each image, but "
+        f"{type(logits).__name__ if shape is None else shape} for one",
+    )
+    assert shape is not None
+    require(
+        shape[1] == data.num_classes,
+        f"{name} tells {shape[1]} classes, {data.name} has {data.num_classes}",
+    )
+
+
 def make(factory: str) -> nn.Module:
     """Call ``package.module:function``, which must return an ``nn.Module``."""
     module_name, _, function_name = factory.partition(":")
     try:
         function: Callable[[], Any] = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{factory}: {error}") from error
-    model = function()
+        model = function()
+    except Exception as error:  # somebody's code: whatever it is, it is said
+        kind = "" if isinstance(error, (ImportError, AttributeError)) else type(error).__name__
+        raise ValueError(f"{factory}: {f'{kind}: ' if kind else ''}{error}") from error
     require(
         isinstance(model, nn.Module),
         f"{factory} returned a {type(model).__name__}, not a torch.nn.Module",

@@ -10,6 +10,8 @@ from typing import Any
 
 from defenses.files import write_atomically
 
+PROJECT = Path(__file__).resolve().parent.parent  # the folder of launch.py
+
 
 def write_json(path: Path, value: Any, *, before_commit: Callable[[], None] | None = None) -> None:
     """Write ``value`` as strict JSON (NaN is refused: undefined values are null)."""

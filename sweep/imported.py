@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from defenses.datasets import Data, to_float
+from defenses.datasets import Data
 from defenses.spec import DatasetSpec, Imported, Recipe, Threat, TrainingSpec, require
 from sweep import zoo
 from sweep.convert import to_dataclass
+from sweep.external import require_fit
 from sweep.zoo import ZooModel
 
 METHOD = "imported"  # what stands for the method where one is asked for
@@ -29,14 +30,19 @@ def specification(config: Mapping[str, Any]) -> TrainingSpec:
     What ``dataset`` and ``threat`` leave null is filled in from ``zoo.<dataset>``: its data set,
     and the threat that its models are held against. ``ValueError`` for what is not known.
     """
-    model = ZooModel.parse(str(config["imported"]))
+    model = ZooModel.parse(config["imported"])
     require(
         not config["early_stopping"],
         "early_stopping=true chooses an epoch of a training; an imported model has only its file",
     )
-    defaults = config["zoo"].get(model.dataset) or {}
-    dataset = _filled(config["dataset"], defaults.get("dataset") or {})
-    threat = _filled(config["threat"], {"norm": model.norm, **(defaults.get(model.norm) or {})})
+    zoo_options = config["zoo"]
+    folder = zoo_options.get("folder")
+    require(folder is None or isinstance(folder, str), f"zoo.folder={folder!r} must be text")
+    defaults = _section(zoo_options, "zoo", model.dataset)
+    key = f"zoo.{model.dataset}"
+    dataset = _filled(config["dataset"], _section(defaults, key, "dataset"))
+    norm = {"norm": model.norm, **_section(defaults, key, model.norm)}
+    threat = _filled(config["threat"], norm)
     return TrainingSpec(
         architecture=model.name,
         method=METHOD,
@@ -49,8 +55,18 @@ def specification(config: Mapping[str, Any]) -> TrainingSpec:
         threat=to_dataclass(Threat, threat, "threat"),
         recipe=Recipe(epochs=1),
         seed=0,
-        imported=Imported(name=model.label, folder=config["zoo"]["folder"]),
+        imported=Imported(name=model.label, folder=folder),
     )
+
+
+def _section(holder: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
+    """What ``holder``, which stands at ``key``, says under ``name``: empty if nothing."""
+    section = holder.get(name)
+    require(
+        section is None or isinstance(section, Mapping),
+        f"{key}.{name}={section!r} must be a mapping",
+    )
+    return section or {}
 
 
 def _filled(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,16 +110,5 @@ def load(imported: Imported, data: Data, device: torch.device) -> nn.Module:
         "the study's command again",
     )
     network = network.to(device)
-    with torch.no_grad():
-        try:
-            classes = network(to_float(data.test.images[:1])).shape[1]
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"{model.label} does not take the images of {data.name}: {reason}"
-            ) from error
-    require(
-        classes == data.num_classes,
-        f"{model.label} tells {classes} classes, {data.name} has {data.num_classes}",
-    )
+    require_fit(network, data, model.label)
     return network

@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import measures
 from defenses.files import write_atomically
 from sweep import files
 from sweep.convert import to_plain
-from sweep.setting import Job, digest
+from sweep.digest import digest
+from sweep.setting import Job
 from sweep.store import Store, read_manifest
 
 _COPIES = "measures"  # folder in the study's, of the user's own files
@@ -76,8 +78,8 @@ def _with_files(job: Job, change: Callable[[Path], Path]) -> Job:
 def _renamed(names: Sequence[str], change: Callable[[Path], Path]) -> tuple[str, ...]:
     renamed = []
     for name in names:
-        path, colon, function = name.rpartition(".py:")
-        renamed.append(f"{change(Path(f'{path}.py'))}:{function}" if colon else name)
+        file, function = measures.split_reference(name)
+        renamed.append(name if file is None else measures.reference(change(file), function))
     return tuple(renamed)
 
 

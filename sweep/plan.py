@@ -10,20 +10,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from defenses import datasets
-from defenses.spec import DatasetSpec, TrainingSpec, require_choice
-from sweep import compose, definitions, imported
+from defenses.spec import DatasetSpec, TrainingSpec, require
+from sweep import compose, definitions, imported, schema
 from sweep.balance import FREE_AXES, balanced
-from sweep.convert import to_dataclass
+from sweep.convert import to_dataclass, to_plain
+from sweep.digest import digest
+from sweep.schema import OF_THE_MODEL, Checkpoint
 from sweep.setting import (
-    Checkpoint,
     Evaluation,
+    Images,
     Job,
     Measuring,
     Runtime,
-    digest,
     identity,
     model_axes,
     select_measures,
@@ -74,18 +75,23 @@ def plan(overrides: Sequence[str]) -> Plan:
 
     Raises:
         ValueError: an unknown name, a value out of range; the first bad setting is described
-            and the number of bad ones is said.
+            and the number of bad ones is said. Also an axis that makes no models differ.
     """
     with compose.hydra_context():
         grid = compose.grid(overrides)
         settings = list(grid.settings())
     store = Store(compose.results_dir(grid.base))
     study = _study_name(grid)
+    require(
+        grid.base["checkpoints"] is None,
+        "checkpoints is for a single model; in a study give early_stopping=false,true",
+    )
     describe = _describer(store.datasets)
     measuring = _cached_by_text(select_measures)
 
     trainings: dict[str, Job] = {}
     lines: dict[str, list[str]] = {}
+    first: dict[str, tuple[tuple[Any, ...], Mapping[str, Any]]] = {}  # setting of each training
     merged: Counter[str] = Counter()
     missing: dict[str, None] = {}
     errors: list[str] = []
@@ -112,19 +118,22 @@ def plan(overrides: Sequence[str]) -> Plan:
             axes["steps"] = spec.steps
         job = trainings.get(key)
         if job is None:
-            job = _job(study, key, spec, config, wanted, known.train_size)
+            job = _job(study, key, spec, config, wanted, known)
             lines[key] = grid.overrides(levels)
-        elif checkpoint in job.checkpoints:
-            collapsed = spec.steps is None and config["steps"] is not None
-            merged["no inner maximisation, so no steps" if collapsed else "equal settings"] += 1
-            continue
+            first[key] = levels, config
+        else:
+            _require_equal_treatment(tuple(grid.axes), first[key], (levels, config))
+            if checkpoint in job.checkpoints:
+                collapsed = spec.steps is None and config["steps"] is not None
+                merged["no inner maximisation, so no steps" if collapsed else "equal settings"] += 1
+                continue
         trainings[key] = _with_checkpoint(job, checkpoint, axes)
     if errors:
         more = (
             f" ({len(errors)} of {len(settings)} settings are invalid)" if len(errors) > 1 else ""
         )
         raise ValueError(errors[0] + more)
-    trainings = _sampled(trainings, (grid.base.get("study") or {}).get("sample"))
+    trainings = _sampled(trainings, schema.study(grid.base).sample)
     return Plan(
         study=study,
         axes=grid.axes,
@@ -150,15 +159,43 @@ def plan_one(config: Mapping[str, Any], store: Store) -> Job:
     known = _describer(store.datasets)(spec.dataset, spec.extra_data)
     if known.missing or absent:
         raise ValueError(known.missing or absent)
-    study = str((config.get("study") or {}).get("name"))
+    study = str(schema.study(config).name)
     key = digest(identity(spec, known.fingerprint))[:16]
-    job = _job(study, key, spec, config, select_measures(config), known.train_size)
+    job = _job(study, key, spec, config, select_measures(config), known)
     chosen = config["checkpoints"] or ["best" if config["early_stopping"] else "last"]
     for checkpoint in chosen:
-        require_choice("checkpoints", checkpoint, get_args(Checkpoint))
         axes = dict(model_axes(spec, checkpoint))
         job = _with_checkpoint(job, checkpoint, axes)
     return job
+
+
+def _require_equal_treatment(
+    axes: Sequence[str],
+    first: tuple[Sequence[Any], Mapping[str, Any]],
+    second: tuple[Sequence[Any], Mapping[str, Any]],
+) -> None:
+    """Refuse two settings of one training that ask for different things to be done with its models.
+
+    Merging them would drop what the second one asks for. Raises ``ValueError`` with the axes.
+    """
+    (levels, config), (other_levels, other_config) = first, second
+    if all(
+        config[key] is other_config[key] or config[key] == other_config[key]
+        for key in config.keys() - OF_THE_MODEL
+    ):
+        return
+    changed = [
+        axis
+        for axis, level, other in zip(axes, levels, other_levels, strict=True)
+        if level != other
+    ]
+    named = [axis for axis in changed if axis.partition(".")[0] not in OF_THE_MODEL] or changed
+    several = "; several measures are one list, measures=[...]" if "measures" in named else ""
+    raise ValueError(
+        f"{' and '.join(named)} cannot be an axis: it makes no models differ, and a model has one "
+        "value in each column. Run the study once for each value, and keep a copy of its "
+        f"models.parquet in between{several}"
+    )
 
 
 def progress(jobs: Iterable[Job], store: Store) -> Progress:
@@ -207,14 +244,15 @@ def _job(
     spec: TrainingSpec,
     config: Mapping[str, Any],
     measuring: Measuring,
-    train_size: int,
+    known: _Known,
 ) -> Job:
     runtime = {k: config[k] for k in ("device", "torch_threads", "checkpoint_minutes")}
     return Job(
         study=study,
         training_id=key,
         spec=spec,
-        train_size=train_size,
+        train_size=known.train_size,
+        images=known.images,
         checkpoints=(),
         axes={},
         evaluation=to_dataclass(Evaluation, config["evaluation"], "evaluation"),
@@ -245,10 +283,10 @@ def _sampled(trainings: dict[str, Job], count: int | None) -> dict[str, Job]:
 
 
 def _study_name(grid: compose.Grid) -> str:
-    name = (grid.base.get("study") or {}).get("name")
+    name = schema.study(grid.base).name
     if name is None:
         return f"adhoc-{digest([grid.axes, grid.fixed])[:8]}"
-    if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
+    if not name or "/" in name or name.startswith("."):
         raise ValueError(f"study.name={name!r} must be usable as a folder name")
     return name
 
@@ -259,6 +297,7 @@ class _Known:
 
     fingerprint: str
     train_size: int
+    images: Images
     selection_size: int | None = None
     missing: str | None = None
 
@@ -269,11 +308,23 @@ def _describer(cache: Path) -> Callable[[DatasetSpec, bool], _Known]:
         try:
             data = datasets.load(spec, extra_data=extra_data, cache=cache)
         except datasets.DataMissing as error:
-            size = datasets.expected_train_size(spec)
-            return _Known(f"missing:{spec.name}", size, missing=str(error))
-        return _Known(data.fingerprint, len(data.train), len(data.selection))
+            size, known = datasets.expected_train_size(spec), datasets.expected(spec)
+            images = Images(known.channels, known.image_size, known.num_classes)
+            return _Known(_stand_in(spec, extra_data), size, images, missing=str(error))
+        images = Images(data.in_channels, data.image_size, data.num_classes)
+        return _Known(data.fingerprint, len(data.train), images, len(data.selection))
 
     return describe
+
+
+def _stand_in(spec: DatasetSpec, extra_data: bool) -> str:
+    """A fingerprint of images that are not there: of all that says which they would be."""
+    which = to_plain(spec)
+    del which["download"]
+    if not extra_data:  # no extra images are used, but asking for them shapes the division
+        del which["extra_labels"]
+        which["extra_path"] = spec.extra_path is not None
+    return f"missing:{digest(which)}"
 
 
 def _cached_by_text(function: Any) -> Any:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep.compose import PROJECT
+from sweep.files import PROJECT
 
 Event = dict[str, Any]
 RETRIES_AFTER_DEATH = 1

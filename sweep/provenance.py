@@ -17,8 +17,6 @@ from defenses.methods import METHODS
 from defenses.spec import TrainingSpec
 from sweep import files
 
-PROJECT = Path(__file__).resolve().parent.parent
-
 
 def collect(device: torch.device, attempt: int) -> dict[str, Any]:
     """Of one piece of work, when it is done: by which code and versions, on what machine."""
@@ -82,7 +80,7 @@ def code() -> dict[str, Any]:
 
     A copy made at submission brings what was true then in ``frozen.json``.
     """
-    frozen = files.read_json(PROJECT / "frozen.json")
+    frozen = files.read_json(files.PROJECT / "frozen.json")
     if frozen:
         return {"commit": frozen["commit"], "modified": frozen["modified"]}
     commit = _git("rev-parse", "HEAD")
@@ -97,9 +95,8 @@ def diff() -> str:
 
 def _git(*arguments: str) -> str | None:
     try:
-        result = subprocess.run(
-            ["git", "-C", str(PROJECT), *arguments], capture_output=True, text=True, timeout=20
-        )
+        command = ["git", "-C", str(files.PROJECT), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() if result.returncode == 0 else None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import measures
 from defenses import architectures, datasets, training
@@ -20,15 +18,14 @@ from defenses.spec import (
     TrainingSpec,
     WeightPerturbation,
     require,
-    require_choice,
 )
-from sweep import imported
+from sweep import imported, schema
 from sweep.axes import AXES
 from sweep.convert import to_dataclass, to_plain, unknown
+from sweep.schema import Checkpoint, Device
 from sweep.tracking import TrackingSettings
 
 T = TypeVar("T")
-Checkpoint = Literal["best", "last"]
 # Fields added to TrainingSpec or what it contains after the first release, with the value that
 # every older training had. At that value they stay out of the hash, so that old ids hold.
 # Literal values, frozen at the field's introduction: never "today's default".
@@ -53,7 +50,7 @@ class Evaluation:
     seed: int = 0
     autoattack: bool = False
     autoattack_images: int | None = None
-    masking_images: int = 0
+    masking_images: int = 128
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, f"evaluation.steps={self.steps} must be at least 1")
@@ -90,26 +87,44 @@ class Measuring:
 class Runtime:
     """Where and how it runs. ``torch_threads`` can change the last bits of a result on a CPU."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     torch_threads: int = 1
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
         require(self.torch_threads >= 1, f"torch_threads={self.torch_threads} must be at least 1")
+        require(
+            self.checkpoint_minutes >= 0,
+            f"checkpoint_minutes={self.checkpoint_minutes} must be at least 0",
+        )
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a network has to take: square images of ``size`` pixels, and how many classes to tell.
+
+    Only the estimate of what a training costs needs it before the images are there.
+    """
+
+    channels: int = 3
+    size: int = 32
+    classes: int = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """A frozen task: one training with everything that is to be known of its models.
 
-    ``train_size`` counts the base training images. ``axes`` maps a checkpoint to the axes of
-    that model, as the study varies them.
+    ``train_size`` counts the base training images; ``images`` says of which shape they are and of
+    how many classes. ``axes`` maps a checkpoint to the axes of that model, as the study varies
+    them.
     """
 
     study: str
     training_id: str
     spec: TrainingSpec
     train_size: int
+    images: Images = field(default_factory=Images)
     checkpoints: tuple[Checkpoint, ...]
     axes: dict[str, dict[str, Any]]
     evaluation: Evaluation
@@ -131,24 +146,25 @@ def training_spec(config: Mapping[str, Any]) -> TrainingSpec:
     Raises:
         ValueError: a name that does not exist or a value out of range, with the valid ones.
     """
+    schema.check(config)
     if config["imported"] is not None:
         return imported.specification(config)
-    method, architecture = config["method"], config["architecture"]
+    method, architecture = str(config["method"]), str(config["architecture"])
     if method not in METHODS:
-        raise unknown("method", str(method), METHODS)
+        raise unknown("method", method, METHODS)
     architectures.architecture(architecture)
-    require_choice("early_stopping", config["early_stopping"], (True, False))
     defense = METHODS[method]
-    parameters = to_dataclass(defense, config["methods"].get(method) or {}, f"methods.{method}")
+    given = config["methods"].get(method)
+    parameters = to_dataclass(defense, {} if given is None else given, f"methods.{method}")
     dataset = _section(DatasetSpec, config, "dataset")
     if dataset.name not in datasets.DATASETS:
         raise unknown("dataset", dataset.name, datasets.DATASETS)
     awp = _section(WeightPerturbation, config, "awp")
-    top_level = ("architecture", "method", "optimizer", "batch_size", "augmentation")
+    as_given = {field.name for field in fields(TrainingSpec)} & config.keys()
     return to_dataclass(
         TrainingSpec,
         {
-            **{key: config[key] for key in (*top_level, "extra_data", "seed")},
+            **{key: config[key] for key in as_given},
             "method_parameters": to_plain(parameters),
             "steps": config["steps"] if defense.needs_inner_maximisation else None,
             "weight_perturbation": awp if config["optimizer"] == "awp" else None,
@@ -185,17 +201,9 @@ def model_axes(spec: TrainingSpec, checkpoint: Checkpoint) -> dict[str, Any]:
     if spec.imported is not None:
         null = dict.fromkeys(AXES) | {"method": spec.method}
         return {**null, **common, "seed": None, "imported": spec.imported.name}
-    return {
-        "architecture": spec.architecture,
-        "method": spec.method,
-        "steps": spec.steps,
-        "optimizer": spec.optimizer,
-        "batch_size": spec.batch_size,
-        "augmentation": spec.augmentation,
-        "extra_data": spec.extra_data,
-        "early_stopping": checkpoint == "best",
-        **common,
-    }
+    eight = {axis: getattr(spec, axis) for axis in AXES if axis != "early_stopping"}
+    eight["early_stopping"] = checkpoint == "best"
+    return {**eight, **common}
 
 
 def identity(spec: TrainingSpec, fingerprint: str) -> dict[str, Any]:
@@ -233,40 +241,42 @@ def identity(spec: TrainingSpec, fingerprint: str) -> dict[str, Any]:
     return dict(plain)
 
 
-def digest(value: Any) -> str:
-    """SHA-256 over JSON with sorted keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def select_measures(config: Mapping[str, Any]) -> Measuring:
     """``measures`` of a configuration: a set's name, one measure's name, or a list of names.
 
     Raises:
         ValueError: an unknown name, or a parameter that the measure does not have.
     """
-    wanted = config["measures"]
-    sets = config["measure_sets"]
+    names, key = config["measures"], "measures"
     options = dict(config["measuring"])
-    if isinstance(wanted, str) and wanted in sets:
-        chosen = dict(sets[wanted] or {})
-        names = chosen.pop("names", wanted)
+    if isinstance(names, str) and names in config["measure_sets"]:
+        key = f"measure_sets.{names}"
+        chosen = config["measure_sets"][names]
+        require(isinstance(chosen, Mapping), f"{key}={chosen!r} must be a mapping")
         options |= chosen
-    else:
-        names = wanted
+        names = options.pop("names", names)
     if isinstance(names, str):
         names = measures.SETS.get(names, (names,))
+    elif names is None:
+        names = ()
+    require(
+        isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names),
+        f"{key}={names!r} must be the name of a set or of a measure, or a list of names",
+    )
     wanted = []
-    for name in map(str, names or ()):
-        path, colon, function = name.rpartition(".py:")
+    for name in names:
+        file, function = measures.split_reference(name)
         # workers run elsewhere: a file is frozen with its absolute path
-        wanted.append(f"{Path(path).absolute()}{colon}{function}" if colon else name)
+        wanted.append(name if file is None else measures.reference(file.absolute(), function))
     try:
         resolved = measures.resolve(wanted)
     except ValueError as error:
         raise ValueError(f"measures: {error}") from None
-    for name in options.get("parameters") or {}:
-        known = {**measures.MEASURES, **resolved}
+    names = tuple(dict.fromkeys(wanted))
+    measuring = to_dataclass(Measuring, {**options, "names": names}, "measuring")
+    known = {**measures.MEASURES, **resolved}
+    for name, parameters in measuring.parameters.items():
         if name not in known:  # of measures that are not wanted now, they are kept for later
             raise unknown("measure in measuring.parameters", name, known)
-    return to_dataclass(Measuring, {**options, "names": tuple(dict.fromkeys(wanted))}, "measuring")
+        measures.merged_parameters(name, known[name], parameters)
+    return measuring

@@ -21,7 +21,8 @@ from defenses import masking
 from defenses.attacks import autoattack
 from defenses.datasets import Data, Split, to_float
 from defenses.spec import Threat
-from sweep.setting import Evaluation, Measuring, digest
+from sweep.digest import digest
+from sweep.setting import Evaluation, Measuring
 
 Correct = dict[str, NDArray[np.bool_]]  # name of an accuracy -> which examples are right
 Values = dict[str, dict[str, Any]]  # name -> {"value": ..., "definition": ...}

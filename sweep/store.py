@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from defenses.files import write_atomically
 from sweep import files, lease
+from sweep.digest import digest
 
 # Of a row: what became of a model. `running` and `missing` are never stored, only derived.
 Status = Literal["done", "diverged", "oom", "failed", "running", "missing"]
@@ -170,8 +171,6 @@ def read_manifest(path: Path) -> Iterator[dict[str, Any]]:
 
 def row_digest(row: Mapping[str, Any]) -> str:
     """SHA-256 of a row's axes, metrics and measures: equal digests mean bit-identical results."""
-    from sweep.setting import digest  # brings torch, which readers of files need not wait for
-
     measured = {
         name: {key: value for key, value in result.items() if key != "seconds"}
         for name, result in row.get("measures", {}).items()

@@ -26,7 +26,9 @@ from defenses.numerics import numerics
 from defenses.spec import DatasetSpec
 from sweep import definitions, files, imported, lease, provenance, steps, tracking
 from sweep.convert import to_plain
-from sweep.setting import Checkpoint, Job, digest, identity, model_axes
+from sweep.digest import digest
+from sweep.schema import Checkpoint
+from sweep.setting import Job, identity, model_axes
 from sweep.store import Row, Store, new_row
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from torch import nn
 
 from defenses.architectures.layers import Normalisation, Normalise, start_normal, start_uniform
 from defenses.architectures.resnet import ResNet
-from defenses.architectures.wideresnet import WideResNet
+from defenses.architectures.wideresnet import WideResNet, require_size
 from defenses.randomness import generator as named_generator
 from defenses.spec import require
 
@@ -87,7 +87,9 @@ def architecture(name: str) -> Architecture:
         "or wrn<depth>_<width>",
     )
     assert wide is not None
-    return _wrn(int(wide[1]), int(wide[2]))
+    depth, widen = int(wide[1]), int(wide[2])
+    require_size(depth, widen)
+    return _wrn(depth, widen)
 
 
 def build(

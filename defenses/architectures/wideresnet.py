@@ -34,21 +34,25 @@ class Block(nn.Module):
         return out
 
 
+def require_size(depth: int, widen: int) -> None:
+    """``ValueError`` unless depth is 6 n + 4 with n >= 1 and widen at least 1."""
+    require(
+        depth >= 10 and depth % 6 == 4 and widen >= 1,
+        f"wrn{depth}_{widen}: the depth must be 10, 16, 22, 28, ... and the width at least 1",
+    )
+
+
 class WideResNet(nn.Module):
     """WRN-``depth``-``widen``: three stages of (depth - 4) / 6 blocks, 16, 32, 64 x widen channels.
 
-    ``stem_stride`` 2 quarters the cost for larger images. ``ValueError`` unless depth is 6 n + 4
-    with n >= 1 and widen at least 1.
+    ``stem_stride`` 2 quarters the cost for larger images. ``ValueError`` as ``require_size``.
     """
 
     def __init__(
         self, depth: int, widen: int, *, num_classes: int, in_channels: int, stem_stride: int = 1
     ) -> None:
         super().__init__()
-        require(
-            depth >= 10 and depth % 6 == 4 and widen >= 1,
-            f"wrn{depth}_{widen}: the depth must be 10, 16, 22, 28, ... and the width at least 1",
-        )
+        require_size(depth, widen)
         count = (depth - 4) // 6
         self.conv1 = conv3x3(in_channels, 16, stem_stride)
         stages = []

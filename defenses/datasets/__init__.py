@@ -21,7 +21,7 @@ from defenses.datasets.data import (
     to_float,
 )
 from defenses.datasets.pseudo_labels import pseudo_labels
-from defenses.datasets.source import Source
+from defenses.datasets.source import Published, Source
 from defenses.spec import DatasetSpec, require, require_choice
 
 __all__ = [
@@ -29,31 +29,25 @@ __all__ = [
     "Data",
     "DataCorrupt",
     "DataMissing",
+    "Published",
     "Split",
+    "expected",
     "expected_train_size",
     "load",
     "to_float",
 ]
 
-DATASETS: dict[str, Callable[[DatasetSpec, Path], Source]] = {
-    "digits": digits.read,
-    "fashion_mnist": fashion_mnist.read,
-    "mnist": published.read_mnist,
-    "cifar10": published.read_cifar10,
-    "cifar100": published.read_cifar100,
-    "svhn": published.read_svhn,
-    "image_folder": image_folder.read,
-    "imagenet": imagenet.read,
-    "npz": arrays.read,
-}
-
-# How many training images each has as published: for planning before the files are there.
-PUBLISHED_IMAGES = {
-    "mnist": 60_000,
-    "fashion_mnist": 60_000,
-    "cifar10": 50_000,
-    "cifar100": 50_000,
-    "svhn": 73_257,
+# Each with its reader, and what is known of it before its files are there.
+DATASETS: dict[str, tuple[Callable[[DatasetSpec, Path], Source], Published]] = {
+    "digits": (digits.read, digits.PUBLISHED),
+    "fashion_mnist": (fashion_mnist.read, fashion_mnist.PUBLISHED),
+    "mnist": (published.read_mnist, published.PUBLISHED["mnist"]),
+    "cifar10": (published.read_cifar10, published.PUBLISHED["cifar10"]),
+    "cifar100": (published.read_cifar100, published.PUBLISHED["cifar100"]),
+    "svhn": (published.read_svhn, published.PUBLISHED["svhn"]),
+    "image_folder": (image_folder.read, Published()),
+    "imagenet": (imagenet.read, imagenet.PUBLISHED),
+    "npz": (arrays.read, Published()),
 }
 
 
@@ -134,21 +128,35 @@ def _extra(spec: DatasetSpec, parts: Parts, num_classes: int, cache: Path) -> Sp
     return extra[: spec.extra_size]
 
 
+def expected(spec: DatasetSpec) -> Published:
+    """What is known of the data set called ``spec.name`` before its files are there."""
+    require_choice("dataset.name", spec.name, tuple(DATASETS))
+    return DATASETS[spec.name][1]
+
+
 def expected_train_size(spec: DatasetSpec) -> int:
     """Images in the base training set once the files are there; 0 where only they can tell."""
-    if spec.train_size is not None:
-        return spec.train_size
-    if spec.name == "imagenet":
-        return imagenet.SIZE
-    kept_aside = fashion_mnist.EXTRA_SIZE if spec.name == "fashion_mnist" else 0
-    aside = (spec.selection_size or 1000) + max(spec.extra_size or 0, kept_aside)
-    return max(PUBLISHED_IMAGES.get(spec.name, 0) - aside, 0)
+    known = expected(spec)
+    if spec.train_size is not None or known.base_size is not None:
+        return spec.train_size or known.base_size or 0
+    return max(known.images - sum(_taken(spec, known)), 0)
+
+
+def _taken(spec: DatasetSpec, defaults: Source | Published) -> tuple[int, int]:
+    """How many images of the pool are (held out for selection, kept aside as extra data)."""
+    held_out = spec.selection_size or defaults.selection_size
+    aside = (spec.extra_size or defaults.extra_size) if spec.extra_path is None else 0
+    if defaults.extra_size:
+        held_out = max(held_out, defaults.selection_size)
+        aside = max(aside, defaults.extra_size)
+    return held_out, aside
 
 
 def read_source(spec: DatasetSpec, cache: Path) -> Source:
     """The undivided images of the data set called ``spec.name``."""
     require_choice("dataset.name", spec.name, tuple(DATASETS))
-    return DATASETS[spec.name](spec, cache)
+    read, _ = DATASETS[spec.name]
+    return read(spec, cache)
 
 
 @dataclass(frozen=True)
@@ -173,10 +181,7 @@ def divide(source: Source, spec: DatasetSpec) -> Parts:
     more than there is.
     """
     pool, test = source.pool, source.test
-    held_out = spec.selection_size or source.selection_size
-    aside = (spec.extra_size or source.extra_size) if spec.extra_path is None else 0
-    if source.extra_size:
-        held_out, aside = max(held_out, source.selection_size), max(aside, source.extra_size)
+    held_out, aside = _taken(spec, source)
     rest = len(pool) - held_out - aside
     require(
         rest >= (spec.train_size or 1),

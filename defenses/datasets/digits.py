@@ -12,10 +12,13 @@ import numpy as np
 import torch
 
 from defenses.datasets.data import Split, shuffled
-from defenses.datasets.source import Source
+from defenses.datasets.source import Published, Source
 from defenses.spec import DatasetSpec
 
-TEST_SIZE = 747  # leaves 1,050: 600 to train on, 150 to select on, 300 extra
+TEST_SIZE = 747
+PUBLISHED = Published(  # 600 are left to train on
+    1797 - TEST_SIZE, channels=1, image_size=8, selection_size=150, extra_size=300
+)
 
 
 def read(spec: DatasetSpec, cache: Path) -> Source:
@@ -30,6 +33,6 @@ def read(spec: DatasetSpec, cache: Path) -> Source:
         pool=digits[order[TEST_SIZE:]],
         test=digits[order[:TEST_SIZE]],
         class_names=tuple("0123456789"),
-        selection_size=150,
-        extra_size=300,
+        selection_size=PUBLISHED.selection_size,
+        extra_size=PUBLISHED.extra_size,
     )

@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from defenses.datasets.data import DataCorrupt, DataMissing, Split
-from defenses.datasets.source import Source
+from defenses.datasets.source import Published, Source
 from defenses.spec import DatasetSpec
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-EXTRA_SIZE = 10_000  # of the training images, kept aside as extra data
 CLASSES = (
     "t-shirt", "trouser", "pullover", "dress", "coat",
     "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
+PUBLISHED = Published(60_000, channels=1, image_size=28, extra_size=10_000)
 
 
 def read(spec: DatasetSpec, cache: Path) -> Source:
@@ -34,7 +34,7 @@ def read(spec: DatasetSpec, cache: Path) -> Source:
         pool=_split(folder, "train"),
         test=_split(folder, "t10k"),
         class_names=CLASSES,
-        extra_size=EXTRA_SIZE,
+        extra_size=PUBLISHED.extra_size,
     )
 
 

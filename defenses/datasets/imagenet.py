@@ -14,11 +14,14 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from defenses.datasets.data import DataMissing, shuffled
 from defenses.datasets.image_folder import class_names, find_pictures, read_parts
-from defenses.datasets.source import Source
+from defenses.datasets.source import Published, Source
 from defenses.spec import DatasetSpec
 
 SIZE = 5000  # photographs of train and of val, unless asked for
 SELECTION_SIZE = 500
+PUBLISHED = Published(
+    1_281_167, image_size=224, num_classes=1000, selection_size=SELECTION_SIZE, base_size=SIZE
+)
 PREPROCESSINGS = {
     "Res256Crop224": Compose([Resize(256), CenterCrop(224)]),
     "BicubicRes256Crop224": Compose([Resize(256, InterpolationMode.BICUBIC), CenterCrop(224)]),

@@ -16,10 +16,16 @@ import numpy as np
 import torch
 
 from defenses.datasets.data import DataCorrupt, DataMissing, Split
-from defenses.datasets.source import Source
+from defenses.datasets.source import Published, Source
 from defenses.spec import DatasetSpec
 
 LOCK = ".lock"  # two jobs must not download into one file
+PUBLISHED = {
+    "cifar10": Published(50_000),
+    "cifar100": Published(50_000, num_classes=100),
+    "mnist": Published(60_000, channels=1, image_size=28),
+    "svhn": Published(73_257),
+}
 Opener = Callable[[str, bool, bool], Any]  # (root, train, download) -> torchvision's data set
 
 

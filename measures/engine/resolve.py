@@ -28,7 +28,8 @@ def resolve_names(
     """
     found: dict[str, Measure] = {}
     for name in names:
-        if ".py:" in name:
+        file, _ = split_reference(name)
+        if file is not None:
             column, measure = external(name, folder)
             require(column not in registry, f"{name}: {column} is a built-in measure; rename yours")
             require(
@@ -48,14 +49,26 @@ def resolve_names(
     return found
 
 
+def split_reference(name: str) -> tuple[Path | None, str]:
+    """``path/to/file.py:name`` as (file, name); any other name as (None, name)."""
+    file, colon, inner = name.rpartition(".py:")
+    return (Path(f"{file}.py"), inner) if colon else (None, name)
+
+
+def reference(file: Path, name: str) -> str:
+    """What ``split_reference`` takes apart."""
+    return f"{file}:{name}"
+
+
 def external(reference: str, folder: Path) -> tuple[str, Measure]:
     """(column, measure) of ``path/to/file.py:name``, a ``Measure`` or a plain function there.
 
     A function without a ``Measure`` around it is taken to need everything and to draw random
     numbers. The file's content is part of the definition, so an edit recomputes it.
     """
-    path_text, _, column = reference.rpartition(":")
-    path = (folder / path_text).resolve()
+    file, column = split_reference(reference)
+    assert file is not None
+    path = (folder / file).resolve()
     require(path.is_file(), f"{reference}: there is no file {path}")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()

@@ -7,22 +7,23 @@ codes, so no statistic depends on the scale of a measure or on the type of an ax
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sweep.axes import AXES
+from sweep import schema
+from sweep.axes import AXES, OPTIONS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-OPTIONS = ("dataset", "seed", "norm", "eps")  # further axes that every row has
 MEASURE = "measure/"
 TARGETS = ("gap", "pgd_test", "clean_gap", "aa_gap")
+_KEYS = frozenset(field.name for field in fields(schema.Options))
 _PREFIXES = (MEASURE, "cost/", "provenance/")
 _BOOKKEEPING = frozenset(
     {"model_id", "training_id", "row_digest", "status", "reason", "num_classes", "masking"}
@@ -42,9 +43,8 @@ def axis_names(table: pd.DataFrame) -> list[str]:
     """The columns that describe a model's setting: the paper's eight axes, then further options.
 
     A further option is one of ``OPTIONS``, or any column that is neither bookkeeping, nor
-    prefixed, nor a reason, and that either is named like a configuration key, with a dot
-    (``training.lr``), or holds something else than fractions: metrics are floats without a dot in
-    their name.
+    prefixed, nor a reason, and that either is named like a configuration key, at top level or with
+    a dot (``training.lr``), or holds something else than fractions: as metrics do.
     """
     further = [
         column
@@ -55,6 +55,7 @@ def axis_names(table: pd.DataFrame) -> list[str]:
         and not column.endswith(".reason")
         and (
             column in OPTIONS
+            or column in _KEYS
             or "." in column
             or not pd.api.types.is_float_dtype(table[column].dtype)
         )

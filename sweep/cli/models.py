@@ -46,6 +46,7 @@ def measure(
         model = external.load_model(source, architecture=architecture, device=device)
         cache = compose.results_dir(config) / "datasets"
         data = datasets.load(spec, extra_data=False, cache=cache, device=device)
+        external.require_fit(model, data, source)
         wanted = list(steps.metric_definitions(evaluation, threat))
         with numerics(device):
             metrics, _ = steps.evaluate(model, data, threat, evaluation, wanted, {})

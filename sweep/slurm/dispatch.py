@@ -12,7 +12,7 @@ from typing import Any
 from sweep import lease, manifest, task
 from sweep.console import console
 from sweep.convert import to_dataclass
-from sweep.dispatch import announce, require_files, select
+from sweep.dispatch import announce, require_files
 from sweep.plan import Plan, progress
 from sweep.setting import Job
 from sweep.slurm import arrays, client, foresee, limits, queue, records
@@ -22,6 +22,7 @@ from sweep.slurm.infrastructure import Strikes
 from sweep.slurm.options import SlurmOptions
 from sweep.slurm.submit import Target, check, submit
 from sweep.store import FINAL, Store
+from sweep.todo import select
 
 _LOCK_WAIT_S = 120.0
 _WATCH_S = 15.0
@@ -48,7 +49,7 @@ def run_slurm(plan: Plan, options: Mapping[str, Any]) -> int:
         state = progress(plan.jobs, plan.store)
         there, queued = _queued(study)
         selected = [i for i in select(plan, state) if numbers[i] not in queued]
-        announce(plan, state, selected)
+        announce(plan, state, selected, len(queued))
         if queued:
             console.print(f"in the queue already: {len(queued)} tasks")
             _release_held(study, there)

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from sweep import manifest
 from sweep.convert import to_dataclass, to_plain
-from sweep.dispatch import select
 from sweep.estimate import relative_cost
 from sweep.plan import Plan, Progress
 from sweep.setting import Job, model_axes
 from sweep.slurm import arrays, client, limits, queue, records
 from sweep.slurm.arrays import Array, Task
 from sweep.slurm.options import SlurmOptions
+from sweep.todo import select
 
 _ABSENT = "there is no Slurm on this machine"
 

@@ -19,10 +19,10 @@ def freeze(study: Path) -> Path:
     ``frozen.json`` there holds the commit, and the difference to it: what the rows' provenance
     quotes, however the repository goes on.
     """
-    sources = _sources(provenance.PROJECT)
+    sources = _sources(files.PROJECT)
     digest = hashlib.sha256()
     for path in sources:
-        name = path.relative_to(provenance.PROJECT).as_posix()
+        name = path.relative_to(files.PROJECT).as_posix()
         digest.update(f"{name}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     folder = study.resolve() / "code" / digest.hexdigest()[:12]
@@ -30,7 +30,7 @@ def freeze(study: Path) -> Path:
         return folder
     partial = folder.with_name(f".{folder.name}.{os.uname().nodename}.{os.getpid()}")
     for path in sources:
-        target = partial / path.relative_to(provenance.PROJECT)
+        target = partial / path.relative_to(files.PROJECT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     frozen = provenance.code() | {"digest": folder.name, "diff": provenance.diff()}
@@ -44,7 +44,7 @@ def freeze(study: Path) -> Path:
 
 def drift(folder: Path) -> list[str]:
     """Files that differ now from the frozen ones: to be told, never acted upon."""
-    now = {p.relative_to(provenance.PROJECT): p for p in _sources(provenance.PROJECT)}
+    now = {p.relative_to(files.PROJECT): p for p in _sources(files.PROJECT)}
     then = {p.relative_to(folder): p for p in _sources(folder)}
     return sorted(
         name.as_posix()

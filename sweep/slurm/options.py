@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from defenses.spec import require
-from sweep.axes import AXES, level_name
+from sweep.axes import AXES, OPTIONS, level_name
 from sweep.convert import to_dataclass, to_plain, unknown
 
 # both checkpoints of a training come from one job, so early_stopping asks for nothing
-RESOURCE_AXES = (*(axis for axis in AXES if axis != "early_stopping"), "dataset", "seed")
+RESOURCE_AXES = tuple(axis for axis in (*AXES, *OPTIONS) if axis != "early_stopping")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from typing import Any
 from sweep import manifest
 from sweep.asked import Asked
 from sweep.convert import to_plain
-from sweep.setting import Checkpoint, Job, model_axes
+from sweep.schema import Checkpoint
+from sweep.setting import Job, model_axes
 from sweep.store import Store
 from sweep.tracking.content import RunContent, read_history, run_content
 from sweep.tracking.server import RemoteRun

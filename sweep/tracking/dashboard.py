@@ -128,9 +128,10 @@ def _save(view: workspaces.Workspace, study: str, part: Slice) -> View:
 
 def _find(address: str) -> workspaces.Workspace | None:
     try:
-        return workspaces.Workspace.from_url(address)
+        found: workspaces.Workspace = workspaces.Workspace.from_url(address)
     except ValueError:  # how the library says that there is none
         return None
+    return found
 
 
 def _curve(key: str) -> panels.LinePlot:

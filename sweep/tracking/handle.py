@@ -27,7 +27,6 @@ from sweep.tracking.settings import TrackingSettings, client_environment, redact
 
 log = logging.getLogger(__name__)
 
-PROJECT = Path(__file__).resolve().parents[2]
 MAX_UNSENT_BYTES = 64_000_000  # a recorder so far behind is given up
 EXIT_TIMEOUT_S = 1.0
 
@@ -60,7 +59,7 @@ class RecorderHandle:
         self._scratch = folder / "tmp" / f"{socket.gethostname()}-{os.getpid()}-{id(self):x}"
         self._scratch.mkdir(parents=True, exist_ok=True)
         # The job may run from a snapshot of the code; its recorder has to be of the same code.
-        path = os.pathsep.join(p for p in (str(PROJECT), os.environ.get("PYTHONPATH")) if p)
+        path = os.pathsep.join(p for p in (str(files.PROJECT), os.environ.get("PYTHONPATH")) if p)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "sweep.tracking.recorder"],
             stdin=subprocess.PIPE,

@@ -3,8 +3,8 @@
     MAIR_PATH=<checkout> python -m tests.gpu --images <folder> --out <folder>
 
 ``--images`` has CIFAR-10 as files train/<class>/*, test/<class>/*; MAIR is a checkout of
-https://github.com/Harry24k/MAIR. ``--parts exact,speed`` picks some of the parts, for machines that
-are lent for less time. Each part runs in a process of its own with its own share of the time, and
+https://github.com/Harry24k/MAIR. ``--parts exact,speed`` picks some of the parts, for shorter
+sessions. Each part runs in a process of its own with its own share of the time, and
 what it has found is in ``gpu.json`` of ``--out`` as soon as it is found: a part that fails or runs
 out of time costs the others nothing. ``--tiny`` runs the same code on a CPU, in minutes, on digits.
 """

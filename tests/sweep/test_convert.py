@@ -46,6 +46,8 @@ def test_numbers_as_people_write_them(text: object, value: float) -> None:
     [
         ({"inner": {"eps": "much"}}, "inner.eps='much' must be a number"),
         ({"inner": {"eps": "8/0"}}, "divides by zero"),
+        ({"inner": {"eps": "nan"}}, "inner.eps='nan' must be a finite number"),
+        ({"inner": {"eps": float("inf")}}, "must be a finite number"),
         ({"inner": {"eps": True}}, "inner.eps=True must be a number"),
         ({"inner": {"eps": 1, "norm": "l1"}}, "choose one of: linf, l2"),
         ({"inner": {"eps": 1, "nrom": "l2"}}, "did you mean inner.norm"),

@@ -6,13 +6,16 @@ import os
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from defenses.architectures import build
-from sweep.external import load_model, make, read_weights
+from defenses.datasets import load
+from defenses.spec import DatasetSpec
+from sweep.external import load_model, make, read_weights, require_fit
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
@@ -155,11 +158,38 @@ def test_what_does_not_fit_is_named(tmp_path):
         load_model(str(path), architecture="resnet_small")
 
 
+def npz_data(tmp_path, *, channels):
+    """Images of 8x8 pixels and three classes."""
+    labels = np.arange(60) % 3
+    shape = (60, 8, 8, 3) if channels == 3 else (60, 8, 8)
+    pixels = np.zeros(shape, np.uint8)
+    parts = {"x_train": pixels, "y_train": labels, "x_test": pixels, "y_test": labels}
+    path = tmp_path / f"{channels}.npz"
+    np.savez(path, **parts)
+    spec = DatasetSpec(name="npz", path=str(path), selection_size=10)
+    return load(spec, extra_data=False, cache=tmp_path)
+
+
+def test_a_network_for_other_images_or_classes_is_refused(tmp_path):
+    colour, grey = (npz_data(tmp_path, channels=c) for c in (3, 1))
+    fitting = build("resnet_small", num_classes=3).eval()
+    require_fit(fitting, colour, "it")
+    with pytest.raises(ValueError, match="it takes images of 3 channels; those of npz have 1"):
+        require_fit(fitting, grey, "it")
+    with pytest.raises(ValueError, match="it tells 100 classes, npz has 3"):
+        require_fit(build("resnet_small", num_classes=100).eval(), colour, "it")
+    with pytest.raises(ValueError, match="it does not take the images of npz: "):
+        require_fit(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), colour, "it")
+    with pytest.raises(ValueError, match=r"not return a row of logits.*\(1, 3, 8, 8\) for one"):
+        require_fit(nn.Identity(), colour, "it")
+
+
 def test_factories(tmp_path, monkeypatch):
     (tmp_path / "their_models.py").write_text(
         "from torch import nn\n"
         "def tiny():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))\n"
         "def number():\n    return 3\n"
+        "def needs(size):\n    return nn.Linear(size, 3)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     model = load_model("their_models:tiny")
@@ -170,6 +200,8 @@ def test_factories(tmp_path, monkeypatch):
     assert torch.equal(filled[1].weight, model[1].weight)
     with pytest.raises(ValueError, match="returned a int"):
         make("their_models:number")
+    with pytest.raises(ValueError, match=r"their_models:needs: TypeError: needs\(\) missing 1"):
+        make("their_models:needs")
     with pytest.raises(ValueError, match="has no attribute 'absent'"):
         make("their_models:absent")
     sys.modules.pop("their_models")

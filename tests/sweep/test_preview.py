@@ -47,13 +47,39 @@ def test_hours_are_measured_where_the_architecture_has_run(tmp_path: Path) -> No
     assert "; for 3 of 5 trainings from counted FLOPs" in mixed.cost.source
 
 
+def test_hours_are_counted_for_the_images_that_there_are(tmp_path: Path) -> None:
+    def hours(*overrides: str) -> float:
+        here = [f"dataset.path={tmp_path}/none", f"results_dir={tmp_path}"]
+        common = ["architecture=wrn10_1", "dataset.train_size=1000", "training.epochs=1"]
+        return shown(*common, *here, "batch_size=100", "method=at", *overrides).cost.hours
+
+    def flops(classes: int, channels: int, size: int) -> float:
+        return architectures.flops("wrn10_1", classes, channels, size)
+
+    # none of them is there: their readers know how they were published
+    cifar10 = hours("dataset=cifar10")
+    for dataset, images in {
+        "cifar100": (100, 3, 32), "mnist": (10, 1, 28), "imagenet": (1000, 3, 224),
+    }.items():  # fmt: skip
+        ratio = flops(*images) / flops(10, 3, 32)
+        assert hours(f"dataset={dataset}") == pytest.approx(cifar10 * ratio), dataset
+
+
+def test_the_papers_hours_are_those_that_the_documentation_tells(tmp_path: Path) -> None:
+    paper = ["study=paper", f"dataset.path={tmp_path}/none", f"results_dir={tmp_path}"]
+    tf32, fp32 = (shown(*paper, *more).cost.hours for more in ([], ["training.tf32=false"]))
+    text = (Path(__file__).parents[2] / "docs/training.md").read_text()
+    assert f"about {round(tf32, -2):,.0f} GPU-hours" in text
+    assert f"{round(fp32, -2):,.0f} in plain fp32" in text
+
+
 def test_disk_is_that_of_the_weights(tmp_path: Path) -> None:
     overrides = [*SMALL, f"results_dir={tmp_path}"]
     (job,) = plan(overrides).jobs
     report = task.run(job, plan(overrides).store)
     assert report.outcome == "done"
     folder = tmp_path / "trainings" / job.training_id
-    weights = 4 * parameter_count(architectures.build("wrn10_1", num_classes=10))
+    weights = 4 * parameter_count(architectures.build("wrn10_1", num_classes=10, in_channels=1))
     kept = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     everything = kept + sum(path.stat().st_size for path in folder.glob("checkpoint*.pt"))
     said = shown(*overrides).disk

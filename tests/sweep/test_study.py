@@ -213,6 +213,8 @@ def test_a_crash_is_a_row_with_a_reason_and_a_failed_exit(tmp_path: Path, launch
     ("arguments", "message"),
     [
         (("metod=at",), "did you mean method?"),
+        (("-m", "method"), "must be key=value"),
+        (("measures=3",), "must be the name of a set or of a measure, or a list"),
         (("method=pgd",), "valid: at,"),
         (("threat.eps=-1",), "must be at least 0"),
         (("dataset=image_folder", "dataset.path=/nowhere"), "/nowhere"),
@@ -234,6 +236,27 @@ def test_mistakes_are_one_clear_line(
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_study_without_m_trains_one_model_and_says_so(tmp_path: Path, launch: Launch) -> None:
+    done = launch("study=demo", *SMALL, "training.epochs=1", "steps=1", f"results_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("models/*/row.json"))) == 1
+    (warning,) = done.stderr.strip().splitlines()
+    assert warning.startswith("warning: this trains one model; the axes of study demo (method,")
+    assert "python launch.py -m study=demo training.epochs=3" in warning
+
+
+def test_measuring_a_model_of_other_images_is_one_line(tmp_path: Path, sweep: Launch) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "from defenses.architectures import build\n"
+        "def colour(): return build('resnet_small', num_classes=10)\n"
+    )
+    done = sweep("measure", "theirs:colour", *SMALL, f"results_dir={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "error: theirs:colour takes images of 3 channels; those of digits have 1"
+    )
 
 
 def test_a_corrupt_image_is_named(tmp_path: Path, launch: Launch) -> None:

@@ -9,7 +9,16 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from defenses.datasets import Data, DataMissing, load, to_float
+from defenses.datasets import (
+    Data,
+    DataMissing,
+    divide,
+    expected,
+    expected_train_size,
+    load,
+    read_source,
+    to_float,
+)
 from defenses.datasets.data import channel_statistics, shuffled
 from defenses.spec import DatasetSpec
 
@@ -22,6 +31,24 @@ def test_parts_have_their_sizes_and_share_no_image(digits: Data) -> None:
     published = np.unique(np.rint(load_digits().data * 255 / 16), axis=0)
     assert np.array_equal(np.unique(images.numpy(), axis=0), published)
     assert len(images) == len(load_digits().data)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        DatasetSpec(),
+        DatasetSpec(selection_size=20),
+        DatasetSpec(selection_size=200, extra_size=400),
+        DatasetSpec(train_size=50),
+        DatasetSpec(extra_path="elsewhere.npz"),
+    ],
+)
+def test_what_is_known_without_the_images_is_true(spec: DatasetSpec, cache: Path) -> None:
+    data = divide(read_source(spec, cache), spec).base[: spec.train_size]
+    known = expected(spec)
+    assert expected_train_size(spec) == len(data)
+    assert data.images.shape[1:] == (known.channels, known.image_size, known.image_size)
+    assert known.num_classes == len(read_source(spec, cache).class_names)
 
 
 def test_every_class_is_in_every_part(digits: Data) -> None:

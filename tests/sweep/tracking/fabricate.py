@@ -9,7 +9,8 @@ from typing import Any
 
 from defenses.spec import DatasetSpec, Recipe, Threat, TrainingSpec
 from sweep import manifest, steps
-from sweep.setting import Checkpoint, Evaluation, Job, Measuring, Runtime, model_axes
+from sweep.schema import Checkpoint
+from sweep.setting import Evaluation, Job, Measuring, Runtime, model_axes
 from sweep.store import Row, Store, new_row
 from sweep.tracking import TrackingSettings
 
