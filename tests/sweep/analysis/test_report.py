@@ -258,5 +258,5 @@ def test_terminal_table_fits(table: pd.DataFrame, width: int, parts: int) -> Non
 def test_mixed_definitions_are_said_at_the_head(table: pd.DataFrame, tmp_path: Path) -> None:
     mixed = table.copy()
     mixed.attrs["warnings"] = ["measure/good: 3 models have what the study asked for last"]
-    parsed = outline(report.write(mixed, tmp_path, "s", draws=5, formats=[]))
+    parsed = outline(write(mixed, tmp_path, "s"))
     assert "In wordsmeasure/good: 3 models have what the study asked for last." in parsed.text
