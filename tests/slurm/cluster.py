@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.slurm.processes import environment, kill, parent
+from tests.slurm.processes import environment, kill, parent, state
 
 PROJECT = Path(__file__).parents[2]
 
@@ -82,8 +84,8 @@ class Cluster:
 
     def hurry(self) -> None:
         """Let requeued jobs begin now: Slurm makes them wait for two minutes."""
-        for job, state in self.jobs("%i %T/%r").items():
-            if state == "PENDING/BeginTime":
+        for job, reason in self.jobs("%i %T/%r").items():
+            if reason == "PENDING/BeginTime":
                 self.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
     def wait(
@@ -130,6 +132,16 @@ class Cluster:
         steps = {parent(pid) for pid in running} - {0, 1, *running}  # Slurm's own, one for each
         for pid in (self.slurmd(node), *steps, *running):
             kill(pid)
+
+    def restart_controller(self) -> None:
+        """A new slurmctld. One that has requeued many jobs (22.05) may go on counting some of them
+        against limits of submitted jobs after they have left.
+        """
+        pid = int((self.state / "run" / "slurmctld.pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+        while Path(f"/proc/{pid}").exists() and state(pid) != "Z":
+            time.sleep(0.1)
+        self.start()
 
     def node_state(self, node: str) -> str:
         """What Slurm thinks of a node: idle, mixed, down* ..."""

@@ -59,9 +59,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.fixture
+def breakable(cluster: Cluster) -> Iterator[Cluster]:
+    yield cluster
+    cluster.restart_controller()
+
+
 def test_one_more_command_completes_everything(
-    cluster: Cluster, small_disk: Path, undisturbed: dict[str, str]
+    breakable: Cluster, small_disk: Path, undisturbed: dict[str, str]
 ) -> None:
+    cluster = breakable
     study = Study(small_disk / "results", "chaos", AXES)
     jobs, broken = submit(cluster, study)
     workers = study.suspend_workers(
