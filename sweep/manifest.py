@@ -26,26 +26,31 @@ _COPIES = "measures"  # folder in the study's, of the user's own files
 
 
 def append(store: Store, study: str, jobs: Sequence[Job]) -> list[int]:
-    """Have each job be the last line of its training; returns its line number, counted from 0."""
+    """Have each job be the last line of its training; returns its line number, counted from 0.
+
+    The very last line then asks for what these jobs ask for: it decides what a table's columns are.
+    """
     folder = store.study(study)
     path = folder / "manifest.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "manifest.lock", "w") as lock:  # line numbers are given out one by one
         fcntl.flock(lock, fcntl.LOCK_EX)
         last: dict[str, tuple[int, str]] = {}  # training -> its last line's number and digest
-        count = 0
+        count, before = 0, None
         for line in read_manifest(path) if path.exists() else ():
-            last[line["training_id"]] = (count, digest(_portable(line)))
+            before = _portable(line)
+            last[line["training_id"]] = (count, _content(before))
             count += 1
         new: list[str] = []
         numbers = []
         for job in jobs:
             plain = to_plain(_with_frozen_measures(job, folder))
             number, key = last.get(job.training_id, (-1, ""))
-            if key != digest(plain):
+            asked_anew = job is jobs[-1] and not new and not _ask_alike(before, plain)
+            if key != _content(plain) or asked_anew:
                 number = count + len(new)
                 new.append(files.to_line(plain))
-                last[job.training_id] = (number, digest(plain))
+                last[job.training_id] = (number, _content(plain))
             numbers.append(number)
         if new:
             files.append_lines(path, new)
@@ -93,6 +98,19 @@ def _portable(line: Mapping[str, Any]) -> dict[str, Any]:
     measuring = {**line["measuring"]}
     measuring["names"] = list(_renamed(measuring["names"], _relative))
     return {**line, "measuring": measuring}
+
+
+def _content(line: Mapping[str, Any]) -> str:
+    """Digest of a task: the same for a line of an earlier version, whose new fields have defaults.
+
+    Without ``images``, which tell the task's cost and nothing of what it does.
+    """
+    return digest({**to_plain(Job.from_plain(line)), "images": None})
+
+
+def _ask_alike(line: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
+    """Whether two lines ask for the same columns with the same parameters."""
+    return line is None or all(line[key] == other[key] for key in ("evaluation", "measuring"))
 
 
 def _from_line(line: Mapping[str, Any], study: Path) -> Job:

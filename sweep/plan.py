@@ -192,9 +192,9 @@ def _require_equal_treatment(
     named = [axis for axis in changed if axis.partition(".")[0] not in OF_THE_MODEL] or changed
     several = "; several measures are one list, measures=[...]" if "measures" in named else ""
     raise ValueError(
-        f"{' and '.join(named)} cannot be an axis: it makes no models differ, and a model has one "
-        "value in each column. Run the study once for each value, and keep a copy of its "
-        f"models.parquet in between{several}"
+        f"{' and '.join(named)} cannot be an axis: it makes no models differ, and a table has one "
+        "value of a model in each column. Run the study once for each value, under another "
+        f"study.name each; trainings are shared{several}"
     )
 
 

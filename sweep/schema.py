@@ -19,7 +19,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Checkpoint = Literal["best", "last"]
 
 # Keys that decide which models there are. All others say what is done with a model, or where:
-# no study can vary them, because a model has one row, with one value in each column.
+# no study can vary them, because a study's table has one value of a model in each column.
 OF_THE_MODEL = frozenset(field.name for field in fields(TrainingSpec)) | {
     "early_stopping",
     "training",

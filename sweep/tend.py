@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def cancel(store: Store, study: str, jobs: Mapping[int, Job]) -> Cancelled:
         raise ValueError(f"study {study} was never submitted to Slurm; Ctrl-C stops a local run")
     cancelled: dict[str, None] = {}
     for pause in _CANCEL_AGAIN_S:
-        found = _jobs_of(folder, jobs)
+        found = _jobs_of(folder, {job.training_id for job in jobs.values()})
         if not found.jobs:
             break
         cancelled |= dict.fromkeys(found.jobs)
@@ -59,17 +59,17 @@ def cancel(store: Store, study: str, jobs: Mapping[int, Job]) -> Cancelled:
     return replace(found, jobs=tuple(cancelled))
 
 
-def _jobs_of(folder: Path, jobs: Mapping[int, Job]) -> Cancelled:
-    """What is in the queue of these lines now, and may be cancelled."""
+def _jobs_of(study: Path, trainings: Collection[str]) -> Cancelled:
+    """What is in the queue of these trainings now, and may be cancelled."""
     there = queue.query(max_age_s=0, patience_s=client.PATIENCE_S[:4])
     if not there.known:
         raise ValueError(f"Slurm does not answer, nothing was cancelled: {there.problem}")
     mine = {job.job_id for job in there.mine}
     users = {job.job_id: job.user for job in there.jobs}
     chosen, shared, foreign = [], 0, Counter[str]()
-    for job_id, lines in records.elements(folder, there):
-        wanted = [line for line in lines if line in jobs]
-        if len(wanted) < len(lines):
+    for job_id, runs in records.trainings(study, there):
+        wanted = [training_id for training_id in runs if training_id in trainings]
+        if len(wanted) < len(runs):
             shared += len(wanted)
         elif job_id not in mine:
             foreign[users[job_id]] += 1

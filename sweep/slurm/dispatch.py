@@ -48,7 +48,7 @@ def run_slurm(plan: Plan, options: Mapping[str, Any]) -> int:
         numbers = manifest.append(plan.store, plan.study, plan.jobs)
         state = progress(plan.jobs, plan.store)
         there, queued = _queued(study)
-        selected = [i for i in select(plan, state) if numbers[i] not in queued]
+        selected = [i for i in select(plan, state) if plan.jobs[i].training_id not in queued]
         announce(plan, state, selected, len(queued))
         if queued:
             console.print(f"in the queue already: {len(queued)} tasks")
@@ -75,10 +75,8 @@ def submit_again(store: Store, study_name: str, jobs: Mapping[int, Job]) -> int:
     study = store.study(study_name).resolve()
     with _alone(study):
         there, queued = _queued(study)
-        busy = sorted(queued & set(jobs))
-        busy += [
-            n for n, job in jobs.items() if n not in queued and store.is_running(job.training_id)
-        ]
+        chosen = {job.training_id for job in jobs.values()}
+        busy = [i for i in chosen if i in queued or store.is_running(i)]
         if busy:
             raise ValueError(f"{len(busy)} of {len(jobs)} trainings are queued or running already")
         record = records.submissions(study)[-1].read()
@@ -95,12 +93,12 @@ def submit_again(store: Store, study_name: str, jobs: Mapping[int, Job]) -> int:
     return 0 if accepted else 3
 
 
-def _queued(study: Path) -> tuple[queue.Queue, set[int]]:
-    """The queue as it is now, and the manifest lines of the study that are in it."""
+def _queued(study: Path) -> tuple[queue.Queue, set[str]]:
+    """The queue as it is now, and the trainings of the study that are in it."""
     there = queue.query(max_age_s=0, patience_s=client.PATIENCE_S)
     if not there.known:
         raise ValueError(f"Slurm does not answer, nothing was submitted: {there.problem}")
-    return there, {line for _, lines in records.elements(study, there) for line in lines}
+    return there, {i for _, ids in records.trainings(study, there) for i in ids}
 
 
 def _submit(

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.console import Console
 
-from sweep import manifest
 from sweep.convert import to_dataclass, to_plain
 from sweep.estimate import relative_cost
 from sweep.plan import Plan, Progress
@@ -122,10 +121,5 @@ def proven(jobs: Iterable[Job], state: Progress) -> frozenset[object]:
 
 def _queued(plan: Plan, there: queue.Queue) -> set[str]:
     """Trainings of the study that are in the queue."""
-    folder = plan.store.study(plan.study).resolve()
-    lines = {n for _, element in records.elements(folder, there) for n in element}
-    if not lines:
-        return set()
-    return {
-        job.training_id for n, job in manifest.jobs(plan.store, plan.study).items() if n in lines
-    }
+    study = plan.store.study(plan.study).resolve()
+    return {i for _, ids in records.trainings(study, there) for i in ids}

@@ -94,7 +94,9 @@ def parse(text: str) -> tuple[QueuedJob, ...]:
         client.SlurmError: a line is not in that format.
     """
     jobs, me = [], getuser()
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines()):
+        if number and not re.match(r"\d+\S*\|", line):
+            continue  # the rest of somebody's comment of several lines
         fields = line.split("|", _FORMAT.count("|"))
         if len(fields) != _FORMAT.count("|") + 1:
             raise client.SlurmError(f"squeue printed a line that is not understood: {line!r}")

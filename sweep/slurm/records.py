@@ -16,6 +16,7 @@ from typing import Any
 from sweep import files
 from sweep.causes import same_cause
 from sweep.slurm.queue import Queue
+from sweep.store import read_manifest
 
 _GOES_ON = ("interrupted", "running")  # outcomes of a line that has not ended
 
@@ -114,3 +115,15 @@ def elements(study: Path, queue: Queue) -> Iterator[tuple[str, list[int]]]:
             continue  # its record was deleted: the leases still keep two from doing the same
         _, _, index = job.job_id.partition("_")
         yield job.job_id, lines[int(index or 0)]
+
+
+def trainings(study: Path, queue: Queue) -> list[tuple[str, list[str]]]:
+    """Every job of the study that is in the queue, with the trainings it runs.
+
+    A job may run a line that later ones have replaced: by its training it is known all the same.
+    """
+    queued = list(elements(study, queue))
+    if not queued:
+        return []
+    by_line = [task["training_id"] for task in read_manifest(study / "manifest.jsonl")]
+    return [(job_id, [by_line[line] for line in lines]) for job_id, lines in queued]

@@ -106,6 +106,19 @@ def test_two_submissions_at_the_same_moment_share_the_work(cluster: Cluster, stu
     assert status.slurm.reasons == (("JobHeldUser", 2),), (status.slurm, cluster.jobs("%i %T/%r"))
 
 
+def test_what_waits_is_known_though_something_else_is_asked_for(
+    cluster: Cluster, study: Study
+) -> None:
+    held = (*ON_SLURM, "+hydra.launcher.sbatch.hold=true")
+    study.launch(*held)
+    waiting = cluster.jobs()
+    assert "in the queue already: 4" in study.launch(*held, "measures=[prob_margin]")
+    assert cluster.jobs() == waiting
+    cancelled = tend.cancel(study.store, "small", choose.choose(study.store, "small", []))
+    assert {*cancelled.jobs} == {*waiting}
+    cluster.drain()
+
+
 def test_a_node_without_its_gpu_is_left_and_costs_no_retry(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -34,6 +34,28 @@ def test_lines_and_numbers(tmp_path: Path) -> None:
     assert jobs[4].axes["last"]["method"] == "trades"
 
 
+def test_what_is_asked_for_last_stands_last(tmp_path: Path) -> None:
+    def asked(*overrides: str) -> list[int]:
+        planned = plan([*overrides, "study.name=s", f"results_dir={tmp_path}"])
+        return manifest.append(planned.store, "s", planned.jobs)
+
+    first = ("method=at,trades", "measuring.images=50")
+    assert asked(*first) == [0, 1]
+    assert asked("method=mart", "measuring.images=60") == [2]
+    assert asked(*first) == [0, 3]
+    assert asked(*first) == [0, 3]
+
+
+def test_a_line_of_an_earlier_version_is_known(tmp_path: Path) -> None:
+    planned = plan(["method=at", "study.name=s", f"results_dir={tmp_path}"])
+    manifest.append(planned.store, "s", planned.jobs)
+    path = tmp_path / "studies" / "s" / "manifest.jsonl"
+    (line,) = read_manifest(path)
+    del line["images"], line["spec"]["recipe"]["fold_batch_norm"]
+    path.write_text(json.dumps(line) + "\n")
+    assert manifest.append(planned.store, "s", planned.jobs) == [0]
+
+
 def test_a_users_own_measure_is_frozen_with_the_study(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text("def twice(context):\n    return 2.0\n")

@@ -78,6 +78,14 @@ def test_output_that_is_not_understood_is_unknown_too(programs: Path) -> None:
     assert not queue.query(patience_s=()).known
 
 
+def test_a_comment_of_several_lines_hides_nobody(programs: Path) -> None:
+    jobs = [f"{n}|PENDING|alice|lab|normal|gpu|None|/r/studies/demo:0001.0" for n in (7, 9)]
+    text = [jobs[0], "8|RUNNING|bob|lab|normal|gpu|None|first line", "second", "|", jobs[1]]
+    (programs / "text").write_text("\n".join(text))
+    command(programs, "squeue", f"/bin/cat {programs}/text")
+    assert [job.job_id for job in queue.query(patience_s=()).jobs] == ["7", "9"]
+
+
 def test_one_query_serves_everybody_for_a_while(programs: Path) -> None:
     line = "7_2|RUNNING|alice|lab|normal|gpu|None|/r/studies/demo:0001.0"
     command(programs, "squeue", f"echo x >> {programs}/calls; echo '{line}'")
