@@ -126,8 +126,8 @@ class Store:
             }
         # Code of the first versions, of jobs that wait in Slurm, too, writes names alone: by the
         # definition in the row.
-        row = self._definitions(model_id)
         bare = {name: values for name, values in found.items() if "@" not in name}
+        row = self._definitions(model_id) if bare else {}
         labelled = {f"{name}@{row[name]}": v for name, v in bare.items() if name in row}
         return labelled | {name: v for name, v in found.items() if name not in bare}
 
