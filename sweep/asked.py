@@ -1,13 +1,15 @@
 """What a study asked for, column by column, and where its models do not have just that.
 
 A column of a study's table holds values of one definition: that of the last line of the manifest
-that asks for the column. Models that have only others are left blank, and it is said how many.
+that asks for the column. Models that have only others are left blank, and it is said how many. A
+flag of masking is never blanked: what any check has caught stays out of the coefficients.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from sweep.definitions import PARTS, Wanted, seen, wanted_by
 from sweep.setting import Evaluation, Job, Measuring
 from sweep.store import Row
 
-OTHER = "not computed with the parameters that the study asked for last"
+OTHER = "computed with other parameters than the study asked for last, or by other code"
 UNCLEAR = "computed with different parameters, and this study asked for none of them"
 
 Name = tuple[str, str]  # part of a row, and a name in it
+MASKING: Name = ("metrics", "masking")
 
 
 def column(name: Name) -> str:
@@ -66,61 +69,54 @@ class Asked:
     """The columns that the lines of one manifest ask for, the last line of each deciding."""
 
     def __init__(self, lines: Iterable[Job]) -> None:
-        self._requests: list[Request] = []  # each once, in the order of their first lines
-        self._last: dict[Name, int] = {}  # column -> the request that decides, by its number
-        self._wanted: dict[tuple[Threat, int], Wanted] = {}
-        self._by_request: dict[tuple[int, Threat, int], Wanted] = {}
+        self._last: dict[Name, Request] = {}  # column -> what decides
         before = None
         for line in lines:
             if before != (line.evaluation, line.measuring):  # most lines ask for the same
-                self._add(Request(line.evaluation, _known(line.measuring)))
+                request = Request(line.evaluation, _known(line.measuring))
+                self._last |= dict.fromkeys(request.names(), request)
             before = line.evaluation, line.measuring
-
-    def _add(self, request: Request) -> None:
-        if request not in self._requests:
-            self._requests.append(request)
-        number = self._requests.index(request)
-        self._last |= dict.fromkeys(request.names(), number)
+        self._wanted = functools.cache(self._wanted_of)
 
     def wanted(self, job: Job) -> Wanted:
         """The definitions that the study's columns have for a model of this training."""
-        threat, size = job.spec.threat, job.train_size
-        if (threat, size) not in self._wanted:
-            found: dict[str, dict[str, str]] = {part: {} for part in PARTS}
-            for name, number in self._last.items():
-                found[name[0]][name[1]] = self._of(number, threat, size)[name[0]][name[1]]
-            self._wanted[threat, size] = found
-        return self._wanted[threat, size]
+        return self._wanted(job.spec.threat, job.train_size)
 
-    def _of(self, number: int, threat: Threat, size: int) -> Wanted:
-        key = (number, threat, size)
-        if key not in self._by_request:
-            request = self._requests[number]
-            self._by_request[key] = wanted_by(request.evaluation, request.measuring, threat, size)
-        return self._by_request[key]
+    def _wanted_of(self, threat: Threat, size: int) -> Wanted:
+        found: dict[str, dict[str, str]] = {part: {} for part in PARTS}
+        for request in dict.fromkeys(self._last.values()):
+            wanted = wanted_by(request.evaluation, request.measuring, threat, size)
+            for part, name in request.names():
+                if self._last[part, name] == request:
+                    found[part][name] = wanted[part][name]
+        return found
 
     def row(self, job: Job, row: Row, unclear: Iterable[Name] = ()) -> Row:
         """A model's row as the study's table and W&B show it.
 
-        A value by another definition than the column's is null, with a reason. ``unclear``: further
-        columns to blank (see ``unclear``).
+        A value by another definition than the column's is null, with a reason; a flag of masking
+        stays. Either is then without a definition. ``unclear``: further columns to blank (see
+        ``unclear``).
         """
-        view = seen(row, self.wanted(job))
-        blank = [(part, name, OTHER) for part, name in self._others(job, view)]
-        blank += [(part, name, UNCLEAR) for part, name in unclear if name in view[part]]
+        wanted = self.wanted(job)
+        view = seen(row, wanted)
+        blank = {
+            (part, name): OTHER
+            for part in PARTS
+            for name, value in view[part].items()
+            if name in wanted[part] and value["definition"] != wanted[part][name]
+        }
+        blank |= {(part, name): UNCLEAR for part, name in unclear if name in view[part]}
         if not blank:
             return view
         view = {**view, **{part: dict(view[part]) for part in PARTS}}
-        for part, name, reason in blank:
+        for (part, name), reason in blank.items():
             view[part][name] = {"value": None, "reason": reason, "definition": None}
+        if MASKING in blank and (flag := _flag(row)):
+            known = [flag["reason"]] if flag.get("reason") else []
+            reason = "; ".join([*known, blank[MASKING]])
+            view["metrics"]["masking"] = {"value": True, "reason": reason, "definition": None}
         return view
-
-    def _others(self, job: Job, view: Row) -> Iterator[Name]:
-        """The columns of which a model has only values by other definitions."""
-        for part, wanted in self.wanted(job).items():
-            for name, value in view[part].items():
-                if name in wanted and value["definition"] != wanted[name]:
-                    yield part, name
 
     def unclear(self, models: Iterable[tuple[Job, Row]]) -> set[Name]:
         """Columns that the study never asked for, of which its models have several definitions."""
@@ -136,71 +132,61 @@ class Asked:
     def describe(self) -> dict[str, str]:
         """Column -> the parameters that all its values were computed with."""
         return {
-            column(name): _text(self._requests[number].settings(name))
-            for name, number in self._last.items()
+            column(name): ", ".join(f"{key}={value}" for key, value in r.settings(name).items())
+            for name, r in self._last.items()
         }
 
     def warnings(self, models: Iterable[tuple[Job, Row]]) -> list[str]:
         """In words, for columns of which some models have only values by other definitions."""
         models = list(models)
-        held: Counter[Name] = Counter()
-        others: defaultdict[Name, Counter[int | None]] = defaultdict(Counter)
+        unclear = self.unclear(models)
+        count: Counter[Name] = Counter()
+        blank: Counter[Name] = Counter()
+        flagged = 0
         for job, row in models:
-            view = seen(row, self.wanted(job))
-            blank = list(self._others(job, view))
-            held.update((p, n) for p in PARTS for n in view[p] if (p, n) not in blank)
-            for part, name in blank:
-                request = self._request(job, (part, name), view[part][name]["definition"])
-                others[part, name][request] += 1
+            shown = self.row(job, row, unclear)
+            for part in PARTS:
+                for name, value in shown[part].items():
+                    other = value["definition"] is None
+                    count[part, name] += 1
+                    blank[part, name] += other and value["value"] is None
+                    flagged += other and value["value"] is True
+        described = self.describe()
         alike: defaultdict[str, list[str]] = defaultdict(list)
-        for key, counts in others.items():
-            alike[self._sentence(key, held[key], counts)].append(column(key))
-        for key in sorted(self.unclear(models)):
-            alike["left blank: " + UNCLEAR].append(column(key))
-        return [f"{', '.join(names)}: {text}" for text, names in alike.items()]
+        for key, models_blank in blank.items():
+            if models_blank:
+                parameters = described.get(column(key))
+                why = UNCLEAR if parameters is None else f"{OTHER} ({parameters})"
+                text = f"{models_blank} of {count[key]} models are left blank: {why}"
+                alike[text].append(column(key))
+        found = [f"{', '.join(names)}: {text}" for text, names in alike.items()]
+        if flagged:
+            share = f"{flagged} of {count[MASKING]} models"
+            found.append(f"masking: {share} stay flagged by other checks")
+        return found
 
-    def _request(self, job: Job, name: Name, definition: str) -> int | None:
-        """The last request of this study that a value came from, if it came from one."""
-        part, key = name
-        for number in reversed(range(len(self._requests))):
-            threat, size = job.spec.threat, job.train_size
-            if self._of(number, threat, size)[part].get(key) == definition:
-                return number
-        return None
 
-    def _sentence(self, name: Name, held: int, others: Mapping[int | None, int]) -> str:
-        last = self._requests[self._last[name]].settings(name)
-        earlier = {n: self._requests[n].settings(name) for n in others if n is not None}
-        varied = [k for k in last if any(s.get(k, last[k]) != last[k] for s in earlier.values())]
-
-        def written(settings: Mapping[str, Any]) -> str:
-            return "with " + _text({k: v for k, v in settings.items() if k in (varied or settings)})
-
-        blank = [
-            f"{count} that have it only "
-            + ("as other code or another study computed it" if n is None else written(earlier[n]))
-            for n, count in others.items()
-        ]
-        return (
-            f"{held} models have what the study asked for last ({written(last)}); left blank are "
-            + " and ".join(blank)
-        )
+def _flag(row: Row) -> dict[str, Any] | None:
+    """The masking value that flags a model, by whatever definition; None: nothing does."""
+    kept = row.get("other_definitions", {}).get(MASKING[0], {}).get(MASKING[1], {})
+    values = (row[MASKING[0]][MASKING[1]], *kept.values())
+    return next((value for value in values if value["value"]), None)
 
 
 def _known(measuring: Measuring) -> Measuring:
-    """Without measures that are gone: of what an old line asked for, some may not exist any more.
+    """Without what is gone: of what an old line asked for, some may not exist any more.
 
-    Their columns are then like those that the study never asked for.
+    A measure, or a parameter that was given to it. Their columns are then like those that the
+    study never asked for.
     """
-    names = []
-    for name in measuring.names:
+
+    def exists(name: str) -> bool:
         try:
-            measures.resolve([name])
+            for column, measure in measures.resolve([name]).items():
+                given = measuring.parameters.get(column, {})
+                measures.merged_parameters(column, measure, given)
         except ValueError:
-            continue
-        names.append(name)
-    return replace(measuring, names=tuple(names))
+            return False
+        return True
 
-
-def _text(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in settings.items())
+    return replace(measuring, names=tuple(filter(exists, measuring.names)))

@@ -36,28 +36,8 @@ def reader() -> Callable[[Job], Wanted]:
     Make a new one for each command: files of the user's own measures are read only once.
     """
 
-    @functools.cache
-    def cached(
-        evaluation: Evaluation, measuring: _Hashed, threat: Threat, train_size: int
-    ) -> Wanted:
-        return wanted_by(evaluation, measuring.measuring, threat, train_size)
-
-    return lambda job: cached(
-        job.evaluation, _Hashed(job.measuring), job.spec.threat, job.train_size
-    )
-
-
-class _Hashed:
-    """A ``Measuring`` as a key of a cache: its dictionaries have no hash of their own."""
-
-    def __init__(self, measuring: Measuring) -> None:
-        self.measuring = measuring
-
-    def __hash__(self) -> int:
-        return hash((self.measuring.names, self.measuring.images, self.measuring.seed))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashed) and self.measuring == other.measuring
+    cached = functools.cache(wanted_by)
+    return lambda job: cached(job.evaluation, job.measuring, job.spec.threat, job.train_size)
 
 
 def outdated(row: Row, wanted: Wanted, part: str) -> list[str]:

@@ -73,7 +73,7 @@ class Measuring:
     images: int | None = None
     batch_size: int = 500
     seed: int = 0
-    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         require(

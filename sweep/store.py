@@ -124,10 +124,12 @@ class Store:
                 for name in stored.files
                 if not name.endswith("_n")
             }
-        if all("@" in name for name in found):
-            return found
-        row = self._definitions(model_id)  # the first files had the row's only definition
-        return {f"{name}@{row[name]}": values for name, values in found.items() if name in row}
+        # Code of the first versions, of jobs that wait in Slurm, too, writes names alone: by the
+        # definition in the row.
+        bare = {name: values for name, values in found.items() if "@" not in name}
+        row = self._definitions(model_id) if bare else {}
+        labelled = {f"{name}@{row[name]}": v for name, v in bare.items() if name in row}
+        return labelled | {name: v for name, v in found.items() if name not in bare}
 
     def _definitions(self, model_id: str) -> dict[str, str]:
         """Metric -> definition of the value that stands in the row."""

@@ -44,4 +44,5 @@ def select(table: pd.DataFrame) -> Selection:
 def _flagged(table: pd.DataFrame) -> Bools:
     if "masking" not in table.columns:
         return np.zeros(len(table), dtype=bool)
+    # blank: not checked, or not as the column asks (counted in the warnings); never flagged
     return table["masking"].fillna(value=False).to_numpy(dtype=bool)

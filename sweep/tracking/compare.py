@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweep import manifest
-from sweep.asked import Asked
+from sweep.asked import Asked, Name
 from sweep.convert import to_plain
 from sweep.schema import Checkpoint
 from sweep.setting import Job, model_axes
-from sweep.store import Store
+from sweep.store import Row, Store
 from sweep.tracking.content import RunContent, read_history, run_content
 from sweep.tracking.server import RemoteRun
 
@@ -55,12 +55,14 @@ def local_runs(
         ValueError: no such study, or its manifest is damaged.
     """
     asked = Asked(manifest.lines(store, study))
-    for job in manifest.jobs(store, study).values():
+    jobs = list(manifest.jobs(store, study).values())
+    unclear = asked.unclear(_readable(store, jobs))
+    for job in jobs:
         running = store.is_running(job.training_id)
         for checkpoint in job.checkpoints:
             model_id = job.model_id(checkpoint)
             try:
-                run = _local_run(store, study, job, checkpoint, asked)
+                run = _local_run(store, study, job, checkpoint, asked, unclear)
             except (ValueError, OSError) as error:
                 yield NoRun(model_id, damaged=str(error))
                 continue
@@ -68,12 +70,29 @@ def local_runs(
             yield run if run.content.finished or resting else NoRun(model_id)
 
 
+def _readable(store: Store, jobs: Iterable[Job]) -> Iterator[tuple[Job, Row]]:
+    """The rows there are; a damaged one is told of where its run is made."""
+    for job in jobs:
+        for checkpoint in job.checkpoints:
+            try:
+                row = store.read_row(job.model_id(checkpoint))
+            except (ValueError, OSError):
+                continue
+            if row is not None:
+                yield job, row
+
+
 def _local_run(
-    store: Store, study: str, job: Job, checkpoint: Checkpoint, asked: Asked
+    store: Store,
+    study: str,
+    job: Job,
+    checkpoint: Checkpoint,
+    asked: Asked,
+    unclear: Collection[Name],
 ) -> LocalRun:
     row = store.read_row(job.model_id(checkpoint))
     if row is not None:
-        row = asked.row(job, row)
+        row = asked.row(job, row, unclear)
     path = store.training(job.training_id) / "history.jsonl"
     history = read_history(path)
     content = run_content(

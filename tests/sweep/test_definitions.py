@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import measures
 from sweep import definitions, manifest, table, task
+from sweep.analysis.selection import select
 from sweep.analysis.table import axis_names, usable
 from sweep.asked import OTHER, UNCLEAR
 from sweep.plan import Plan, plan, progress
@@ -101,9 +104,14 @@ def test_digests_of_rows_without_kept_values_are_those_they_always_had() -> None
 
 @pytest.fixture
 def study(tmp_path: Path) -> Callable[..., Store]:
-    """study(*overrides): as if a study had run with them, all values being ``value``."""
+    """study(*overrides): as if a study had run with them, all values being ``value``.
 
-    def run(*overrides: str, value: float = 0.5, name: str = "mixed") -> Store:
+    ``masking``: what the check for masking says, if it is asked for.
+    """
+
+    def run(
+        *overrides: str, value: float = 0.5, masking: bool = False, name: str = "mixed"
+    ) -> Store:
         planned = asked(tmp_path, f"study.name={name}", *overrides)
         wanted_by = definitions.reader()
         for job in planned.jobs:
@@ -119,7 +127,9 @@ def study(tmp_path: Path) -> Callable[..., Store]:
                 wanted: dict[str, Any] = dict(wanted_by(job))
                 for part in definitions.PARTS:
                     for key in definitions.outdated(row, wanted, part):
-                        entry = {"value": value, "se": None, "reason": None}
+                        found = masking if key == "masking" else value
+                        reason = "Square" if found is True else None
+                        entry = {"value": found, "se": None, "reason": reason}
                         definition = wanted[part][key]
                         definitions.keep(row, part, key, entry | {"definition": definition})
                 planned.store.write_row(row | {"status": "done"})
@@ -144,9 +154,8 @@ def test_a_column_holds_values_of_one_definition(
     assert mixed.loc[~at, "measure/average_flat"].isna().all()
     assert set(mixed.loc[~at, "measure/average_flat.reason"]) == {OTHER}
     (warning,) = mixed.attrs["warnings"]
-    assert warning.startswith("measure/average_flat: 4 models have what")
-    assert "with pairs=3" in warning
-    assert "4 that have it only with pairs=" in warning
+    assert warning.startswith("measure/average_flat: 4 of 8 models are left blank: ")
+    assert "pairs=3" in warning
     table.show_warnings(mixed)
     assert warning in capsys.readouterr().err
     stored = pd.read_parquet(store.study("mixed") / "models.parquet")
@@ -169,8 +178,8 @@ def test_models_evaluated_otherwise_are_left_out_and_counted(study: Callable[...
     assert set(usable(mixed)["method"]) == {"at"}
     (warning,) = mixed.attrs["warnings"]
     assert warning.startswith("clean_train, clean_test, fgsm_test, pgd_train, pgd_test, gap")
-    assert "with steps=20" in warning
-    assert "only with steps=10" in warning
+    assert "4 of 8 models" in warning
+    assert "(steps=20, seed=0)" in warning
     assert "gap.reason" not in axis_names(mixed)
 
 
@@ -187,7 +196,10 @@ def test_a_column_that_the_study_never_asked_for_is_not_mixed_either(
     mixed = table.collect(store, "mixed")
     assert mixed["measure/average_flat"].isna().all()
     assert set(mixed["measure/average_flat.reason"]) == {UNCLEAR}
-    assert mixed.attrs["warnings"] == [f"measure/average_flat: left blank: {UNCLEAR}"]
+    (warning,) = mixed.attrs["warnings"]
+    assert warning == f"measure/average_flat: 8 of 8 models are left blank: {UNCLEAR}"
+    runs = [run for run in local_runs(store, "mixed") if isinstance(run, LocalRun)]
+    assert [run.content.summary["measure/average_flat"] for run in runs] == [None] * 8
 
 
 def test_a_measure_that_is_gone_does_not_stop_the_table(
@@ -211,5 +223,45 @@ def test_an_edited_file_is_told_from_what_it_was(
     mine.write_text("def twice(context):\n    return 3.0\n")
     store = study("method=at", *GRID[1:], f"measures=[{mine}:twice]")
     (warning,) = table.collect(store, "mixed").attrs["warnings"]
-    files = re.findall(r"file=(\w+/mine\.py)", warning)
-    assert len(set(files)) == 2, warning
+    assert warning.startswith("measure/twice: 4 of 8 models")
+    (file,) = re.findall(r"file=(\w+/mine\.py)", warning)
+    assert (store.study("mixed") / "measures" / file).read_text() == mine.read_text()
+
+
+def test_a_parameter_that_is_gone_does_not_stop_the_table(
+    study: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(*GRID, "measures=[average_flat]", "+measuring.parameters.average_flat.pairs=3")
+    store = study(*GRID)
+    known = measures.MEASURES["average_flat"]
+    renamed = dataclasses.replace(known, function=lambda context, *, couples=10: 0.0)
+    monkeypatch.setitem(measures.MEASURES, "average_flat", renamed)
+    assert table.collect(store, "mixed")["measure/average_flat"].tolist() == [0.5] * 8
+    store = study(*GRID, "measures=[average_flat]", value=0.75)
+    assert table.collect(store, "mixed")["measure/average_flat"].tolist() == [0.75] * 8
+
+
+def test_a_model_that_any_check_flagged_stays_out(study: Callable[..., Store]) -> None:
+    def masking(images: int) -> str:
+        return f"evaluation.masking_images={images}"
+
+    study("method=at", *GRID[1:], masking(128), masking=True)
+    study("method=mart,trades", *GRID[1:], masking(128))
+    study("method=at", "steps=1", GRID[2], masking(64), name="other")  # the flag is kept beside it
+    study("method=trades", *GRID[1:], masking(256))
+    store = study("method=at,mart,trades", *GRID[1:], name="unasked")
+    for name in ("mixed", "unasked"):
+        mixed = table.collect(store, name)
+        flags = mixed.groupby("method")["masking"].agg(list)
+        assert flags["at"] == [True] * 4
+        assert mixed.loc[mixed["method"] == "mart", "masking"].isna().all()
+        selected = select(mixed)
+        assert selected.masking["method"].tolist() == ["at"] * 4
+        assert sorted(selected.used["method"]) == ["mart"] * 4 + ["trades"] * 4
+        reason = OTHER if name == "mixed" else UNCLEAR
+        assert set(selected.masking["masking.reason"]) == {f"Square; {reason}"}
+        blank, flagged = mixed.attrs["warnings"]
+        count = 4 if name == "mixed" else 8
+        assert blank.startswith(f"masking: {count} of 12 models are left blank: {reason}")
+        assert flagged == "masking: 4 of 12 models stay flagged by other checks"
+    assert table.collect(store, "mixed")["masking"].eq(False).sum() == 4, "trades, as asked last"

@@ -78,6 +78,21 @@ def test_correctness_of_several_definitions_and_of_first_versions(tmp_path: Path
     assert store.read_correct("a-last")["pgd_test"].tolist() == old.tolist(), "as the row has it"
 
 
+def test_correctness_that_old_code_wrote_beside_new(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    written = row(store)
+    written["metrics"]["pgd_test"] = {"value": 0.5, "definition": "old"}
+    store.write_row(written)
+    old, new = np.array([True, False, True]), np.array([False, False, True])
+    store.write_correct("a-last", {"pgd_test": new}, {"pgd_test": "new"})
+    path = store.model("a-last") / "correct.npz"
+    with np.load(path) as stored:  # a job that waits with the code of a first version
+        np.savez(path, **dict(stored), pgd_test=np.packbits(old), pgd_test_n=3)
+    for definition, expected in (("old", old), ("new", new)):
+        read = store.read_correct("a-last", {"pgd_test": definition})
+        assert read["pgd_test"].tolist() == expected.tolist()
+
+
 def test_a_manifest_line_cut_short_is_named_and_does_not_swallow_the_next(tmp_path: Path) -> None:
     path = tmp_path / "manifest.jsonl"
     files.append_lines(path, ['{"a": 1}'])
