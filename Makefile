@@ -14,9 +14,9 @@ test: .venv/test
 # against a real Slurm and a W&B-compatible server, which the tests start themselves; see .ci/run
 services: .venv/test
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "(slurm or wandb_server) and not chaos"
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m chaos  # on a cluster of its own, which it leaves battered
 
-# of these, the one in which everything goes wrong that can go wrong on a cluster
+# everything that can go wrong on a cluster, in one run; not in CI: what follows the full disk is not
+# yet the same each time
 chaos: .venv/test
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m chaos
 
