@@ -105,17 +105,8 @@ class Cluster:
             time.sleep(0.3)
 
     def drain(self, *, seconds: float = 120) -> None:
-        """Wait until nothing is in the queue, several times running: squeue may miss a job that is
-        just being requeued.
-        """
-        empty = 0
-
-        def stays_empty() -> bool:
-            nonlocal empty
-            empty = 0 if self.jobs() else empty + 1
-            return empty == 4
-
-        self.wait(stays_empty, "the queue to drain", seconds=seconds)
+        """Wait until nothing is in the queue."""
+        self.wait(lambda: not self.jobs(), "the queue to drain", seconds=seconds)
 
     def slurmd(self, node: str) -> int:
         """Process id of a node's daemon."""
