@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,20 @@ def append(store: Store, study: str, jobs: Sequence[Job]) -> list[int]:
         last: dict[str, tuple[int, str]] = {}  # training -> its last line's number and digest
         count, before = 0, None
         for line in read_manifest(path) if path.exists() else ():
-            before = _portable(line)
-            last[line["training_id"]] = (count, _content(before))
+            before = _with_files(Job.from_plain(line), _relative)
+            last[before.training_id] = (count, _digest(before))
             count += 1
         new: list[str] = []
         numbers = []
         for job in jobs:
-            plain = to_plain(_with_frozen_measures(job, folder))
-            number, key = last.get(job.training_id, (-1, ""))
-            asked_anew = job is jobs[-1] and not new and not _ask_alike(before, plain)
-            if key != _content(plain) or asked_anew:
+            frozen = _with_frozen_measures(job, folder)
+            wanted = _digest(frozen)
+            number, known = last.get(job.training_id, (-1, ""))
+            asked_anew = job is jobs[-1] and not new and not _ask_alike(before, frozen)
+            if known != wanted or asked_anew:
                 number = count + len(new)
-                new.append(files.to_line(plain))
-                last[job.training_id] = (number, _content(plain))
+                new.append(files.to_line(to_plain(frozen)))
+                last[job.training_id] = (number, wanted)
             numbers.append(number)
         if new:
             files.append_lines(path, new)
@@ -76,16 +77,11 @@ def _with_frozen_measures(job: Job, study: Path) -> Job:
 
 def _with_files(job: Job, change: Callable[[Path], Path]) -> Job:
     """The job with the file of each measure that is not built in replaced."""
-    names = _renamed(job.measuring.names, change)
-    return replace(job, measuring=replace(job.measuring, names=names))
-
-
-def _renamed(names: Sequence[str], change: Callable[[Path], Path]) -> tuple[str, ...]:
-    renamed = []
-    for name in names:
+    names = []
+    for name in job.measuring.names:
         file, function = measures.split_reference(name)
-        renamed.append(name if file is None else measures.reference(change(file), function))
-    return tuple(renamed)
+        names.append(name if file is None else measures.reference(change(file), function))
+    return replace(job, measuring=replace(job.measuring, names=tuple(names)))
 
 
 def _relative(path: Path) -> Path:
@@ -93,24 +89,17 @@ def _relative(path: Path) -> Path:
     return Path(*path.parts[-3:]) if path.parts[-3:-2] == (_COPIES,) else path
 
 
-def _portable(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A line as it would be written now, so that the same task is known in old manifests."""
-    measuring = {**line["measuring"]}
-    measuring["names"] = list(_renamed(measuring["names"], _relative))
-    return {**line, "measuring": measuring}
-
-
-def _content(line: Mapping[str, Any]) -> str:
-    """Digest of a task: the same for a line of an earlier version, whose new fields have defaults.
+def _digest(job: Job) -> str:
+    """Of a task as its line says it: the same for a line of an earlier version, read as a ``Job``.
 
     Without ``images``, which tell the task's cost and nothing of what it does.
     """
-    return digest({**to_plain(Job.from_plain(line)), "images": None})
+    return digest({**to_plain(job), "images": None})
 
 
-def _ask_alike(line: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
-    """Whether two lines ask for the same columns with the same parameters."""
-    return line is None or all(line[key] == other[key] for key in ("evaluation", "measuring"))
+def _ask_alike(job: Job | None, other: Job) -> bool:
+    """Whether two tasks ask for the same columns with the same parameters."""
+    return job is None or (job.evaluation, job.measuring) == (other.evaluation, other.measuring)
 
 
 def _from_line(line: Mapping[str, Any], study: Path) -> Job:
@@ -130,22 +119,27 @@ def lines(store: Store, study: str) -> Iterator[Job]:
 
 
 def jobs(store: Store, study: str) -> dict[int, Job]:
-    """The study's trainings, by the number of the last line of each.
+    """The study's trainings as in ``latest``. Raises ``ValueError`` as ``store.manifest`` does."""
+    return latest(lines(store, study))
+
+
+def latest(lines: Iterable[Job]) -> dict[int, Job]:
+    """The trainings that a manifest's lines ask for, by the number of the last line of each.
 
     That line says what is wanted of the training's models; which models there are is what all
     its lines say together, so that running a part of a study again does not shrink it.
     """
-    latest: dict[str, tuple[int, Job]] = {}
-    for number, job in enumerate(lines(store, study)):
-        if job.training_id in latest:
-            before = latest[job.training_id][1]
+    found: dict[str, tuple[int, Job]] = {}
+    for number, job in enumerate(lines):
+        if job.training_id in found:
+            before = found[job.training_id][1]
             checkpoints = sorted({*before.checkpoints, *job.checkpoints}, reverse=True)
             axes: dict[str, dict[str, Any]] = {
                 c: {**before.axes.get(c, {}), **job.axes.get(c, {})} for c in checkpoints
             }
             job = replace(job, checkpoints=tuple(checkpoints), axes=axes)
-        latest[job.training_id] = (number, job)
-    return dict(latest.values())
+        found[job.training_id] = (number, job)
+    return dict(found.values())
 
 
 def job(path: Path, number: int) -> Job:
