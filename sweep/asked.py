@@ -11,7 +11,6 @@ import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import measures
@@ -52,8 +51,8 @@ class Request:
             asked = steps.columns(self.measuring.names)[key]
             known = measures.resolve([asked])[key].parameters
             given = self.measuring.parameters.get(key, {})
-            path, colon, _ = asked.rpartition(".py:")  # a copy, in a folder named by its content
-            file = {"file": "/".join(Path(f"{path}.py").parts[-2:])} if colon else {}
+            path, _ = measures.split_reference(asked)  # a copy, in a folder named by its content
+            file = {} if path is None else {"file": "/".join(path.parts[-2:])}
             images = "all" if self.measuring.images is None else self.measuring.images
             return {**file, **known, **given, "images": images, "seed": self.measuring.seed}
         options = {"steps": self.evaluation.steps, "seed": self.evaluation.seed}
@@ -136,17 +135,17 @@ class Asked:
             for name, r in self._last.items()
         }
 
-    def warnings(self, models: Iterable[tuple[Job, Row]]) -> list[str]:
-        """In words, for columns of which some models have only values by other definitions."""
-        models = list(models)
-        unclear = self.unclear(models)
+    def warnings(self, shown: Iterable[Row]) -> list[str]:
+        """In words, for columns of which some models have only values by other definitions.
+
+        ``shown``: all rows of the study, as ``row`` returns them.
+        """
         count: Counter[Name] = Counter()
         blank: Counter[Name] = Counter()
         flagged = 0
-        for job, row in models:
-            shown = self.row(job, row, unclear)
+        for row in shown:
             for part in PARTS:
-                for name, value in shown[part].items():
+                for name, value in row[part].items():
                     other = value["definition"] is None
                     count[part, name] += 1
                     blank[part, name] += other and value["value"] is None

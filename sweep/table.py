@@ -35,20 +35,18 @@ def collect(store: Store, study: str) -> pd.DataFrame:
     Raises:
         ValueError: no such study, or a damaged file (named).
     """
-    jobs = list(manifest.jobs(store, study).values())
+    lines = list(manifest.lines(store, study))
+    jobs = list(manifest.latest(lines).values())
     status = progress(jobs, store).status
     models = [(job, c, store.read_row(job.model_id(c))) for job in jobs for c in job.checkpoints]
-    asked = Asked(manifest.lines(store, study))
-    computed = [(job, row) for job, _, row in models if row is not None]
-    unclear = asked.unclear(computed)
-    records = [
-        _record(job, c, row and asked.row(job, row, unclear), status[job.model_id(c)])
-        for job, c, row in models
-    ]
+    asked = Asked(lines)
+    unclear = asked.unclear((job, row) for job, _, row in models if row is not None)
+    shown = [(job, c, row and asked.row(job, row, unclear)) for job, c, row in models]
+    records = [_record(job, c, row, status[job.model_id(c)]) for job, c, row in shown]
     table = _typed(pd.DataFrame.from_records(records))
     described = asked.describe()
     table.attrs["parameters"] = {c: described[c] for c in table.columns if c in described}
-    table.attrs["warnings"] = asked.warnings(computed)
+    table.attrs["warnings"] = asked.warnings(row for *_, row in shown if row)
     path = store.study(study) / "models.parquet"
     with atomic_file(path) as file:
         table.to_parquet(file, index=False)
@@ -64,10 +62,11 @@ def show_warnings(table: pd.DataFrame) -> None:
 
 def correctness(store: Store, study: str) -> Callable[[str], Mapping[str, NDArray[np.bool_]]]:
     """From a model's id to its per-example correctness, of the accuracies in the study's table."""
-    asked = Asked(manifest.lines(store, study))
+    lines = list(manifest.lines(store, study))
+    asked = Asked(lines)
     jobs = {
         job.model_id(checkpoint): job
-        for job in manifest.jobs(store, study).values()
+        for job in manifest.latest(lines).values()
         for checkpoint in job.checkpoints
     }
     return lambda model: store.read_correct(model, asked.wanted(jobs[model])["metrics"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweep import manifest
-from sweep.asked import Asked, Name
+from sweep.asked import Asked
 from sweep.convert import to_plain
 from sweep.schema import Checkpoint
 from sweep.setting import Job, model_axes
@@ -54,45 +54,46 @@ def local_runs(
     Raises:
         ValueError: no such study, or its manifest is damaged.
     """
-    asked = Asked(manifest.lines(store, study))
-    jobs = list(manifest.jobs(store, study).values())
-    unclear = asked.unclear(_readable(store, jobs))
+    lines = list(manifest.lines(store, study))
+    jobs = list(manifest.latest(lines).values())
+    # asked before the rows are read: what ends in between has its row
+    running = {job.training_id for job in jobs if store.is_running(job.training_id)}
+    rows = {job.model_id(c): _row(store, job.model_id(c)) for job in jobs for c in job.checkpoints}
+    asked = Asked(lines)
+    unclear = asked.unclear(
+        (job, row)
+        for job in jobs
+        for c in job.checkpoints
+        if isinstance(row := rows[job.model_id(c)], dict)
+    )
     for job in jobs:
-        running = store.is_running(job.training_id)
         for checkpoint in job.checkpoints:
             model_id = job.model_id(checkpoint)
+            row = rows[model_id]
+            if isinstance(row, Exception):
+                yield NoRun(model_id, damaged=str(row))
+                continue
+            shown = row and asked.row(job, row, unclear)
             try:
-                run = _local_run(store, study, job, checkpoint, asked, unclear)
+                run = _local_run(store, study, job, checkpoint, shown)
             except (ValueError, OSError) as error:
                 yield NoRun(model_id, damaged=str(error))
                 continue
-            resting = run.epochs > 0 and not running and not only_finished
+            resting = run.epochs > 0 and job.training_id not in running and not only_finished
             yield run if run.content.finished or resting else NoRun(model_id)
 
 
-def _readable(store: Store, jobs: Iterable[Job]) -> Iterator[tuple[Job, Row]]:
-    """The rows there are; a damaged one is told of where its run is made."""
-    for job in jobs:
-        for checkpoint in job.checkpoints:
-            try:
-                row = store.read_row(job.model_id(checkpoint))
-            except (ValueError, OSError):
-                continue
-            if row is not None:
-                yield job, row
+def _row(store: Store, model_id: str) -> Row | ValueError | OSError | None:
+    """A model's row, None if there is none, or what is wrong with it."""
+    try:
+        return store.read_row(model_id)
+    except (ValueError, OSError) as error:
+        return error
 
 
 def _local_run(
-    store: Store,
-    study: str,
-    job: Job,
-    checkpoint: Checkpoint,
-    asked: Asked,
-    unclear: Collection[Name],
+    store: Store, study: str, job: Job, checkpoint: Checkpoint, row: Row | None
 ) -> LocalRun:
-    row = store.read_row(job.model_id(checkpoint))
-    if row is not None:
-        row = asked.row(job, row, unclear)
     path = store.training(job.training_id) / "history.jsonl"
     history = read_history(path)
     content = run_content(
