@@ -36,13 +36,13 @@ def absorbing_call(norm: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node |
         and before.op == "call_module"
         and isinstance(modules[str(before.target)], Absorbing)
         and len(before.users) == 1
-        and calls(norm.graph)[str(before.target)] == 1
+        and _calls(norm.graph)[str(before.target)] == 1
     ):
         return before
     return None
 
 
-def calls(graph: fx.Graph) -> Counter[str]:
+def _calls(graph: fx.Graph) -> Counter[str]:
     """How often a graph calls each module, by name."""
     return Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
 
@@ -108,7 +108,7 @@ def _find_pairs(model: nn.Module) -> list[_Pair]:
     pairs = []
     for node in graph.nodes:
         before = absorbing_call(node, modules)
-        if before is None or calls(graph)[str(node.target)] > 1:
+        if before is None or _calls(graph)[str(node.target)] > 1:
             continue
         norm = modules[str(node.target)]
         if norm.running_mean is not None:

@@ -206,13 +206,14 @@ def progress(jobs: Iterable[Job], store: Store) -> Progress:
     wanted = definitions.reader()
     for index, job in enumerate(jobs):
         states: list[Status] = []
+        asked = wanted(job)
         training_done = (
             job.spec.imported is not None
             or store.read_state(job.training_id).get("status") == "done"
         )
         for checkpoint in job.checkpoints:
             model_id = job.model_id(checkpoint)
-            states.append(model_status(store, model_id, wanted(job)))
+            states.append(model_status(store, model_id, asked))
             status[model_id] = states[-1]
         if any(s not in FINAL for s in states):
             if store.is_running(job.training_id):

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from getpass import getuser
 from pathlib import Path
 
 from sweep import manifest
@@ -64,14 +65,13 @@ def _jobs_of(study: Path, trainings: Collection[str]) -> Cancelled:
     there = queue.query(max_age_s=0, patience_s=client.PATIENCE_S[:4])
     if not there.known:
         raise ValueError(f"Slurm does not answer, nothing was cancelled: {there.problem}")
-    mine = {job.job_id for job in there.mine}
-    users = {job.job_id: job.user for job in there.jobs}
+    me, users = getuser(), {job.job_id: job.user for job in there.jobs}
     chosen, shared, foreign = [], 0, Counter[str]()
     for job_id, runs in records.trainings(study, there):
         wanted = [training_id for training_id in runs if training_id in trainings]
         if len(wanted) < len(runs):
             shared += len(wanted)
-        elif job_id not in mine:
+        elif users[job_id] != me:
             foreign[users[job_id]] += 1
         else:
             chosen.append(job_id)

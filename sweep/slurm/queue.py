@@ -56,7 +56,8 @@ class Queue:
     @property
     def mine(self) -> list[QueuedJob]:
         """This user's jobs, of sweeps and of anything else."""
-        return [job for job in self.jobs if job.user == getuser()]
+        me = getuser()
+        return [job for job in self.jobs if job.user == me]
 
     def of(self, prefix: str) -> dict[str, QueuedJob]:
         """Jobs of any user whose comment begins with ``prefix``, by id."""

@@ -62,35 +62,41 @@ def test_correctness_round_trip(tmp_path: Path, count: int) -> None:
     assert np.array_equal(read["pgd_test"], values["pgd_test"])
 
 
-def test_correctness_of_several_definitions_and_of_first_versions(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+OLD, NEW = np.array([True, False, True]), np.array([False, False, True])
+
+
+def of_first_version(root: Path) -> Store:
+    """A store with a row whose accuracy is of the definition "old"."""
+    store = Store(root)
     written = row(store)
     written["metrics"]["pgd_test"] = {"value": 0.5, "definition": "old"}
     store.write_row(written)
-    old, new = np.array([True, False, True]), np.array([False, False, True])
-    np.savez(store.model("a-last") / "correct.npz", pgd_test=np.packbits(old), pgd_test_n=3)
-    assert store.read_correct("a-last")["pgd_test"].tolist() == old.tolist()
-    assert store.read_correct("a-last", {"pgd_test": "new"}) == {}
-    store.write_correct("a-last", {"pgd_test": new}, {"pgd_test": "new"})
-    for definition, expected in (("old", old), ("new", new)):
+    return store
+
+
+def assert_both_are_there(store: Store) -> None:
+    for definition, expected in (("old", OLD), ("new", NEW)):
         read = store.read_correct("a-last", {"pgd_test": definition})
         assert read["pgd_test"].tolist() == expected.tolist()
-    assert store.read_correct("a-last")["pgd_test"].tolist() == old.tolist(), "as the row has it"
+
+
+def test_correctness_of_several_definitions_and_of_first_versions(tmp_path: Path) -> None:
+    store = of_first_version(tmp_path)
+    np.savez(store.model("a-last") / "correct.npz", pgd_test=np.packbits(OLD), pgd_test_n=3)
+    assert store.read_correct("a-last")["pgd_test"].tolist() == OLD.tolist()
+    assert store.read_correct("a-last", {"pgd_test": "new"}) == {}
+    store.write_correct("a-last", {"pgd_test": NEW}, {"pgd_test": "new"})
+    assert_both_are_there(store)
+    assert store.read_correct("a-last")["pgd_test"].tolist() == OLD.tolist(), "as the row has it"
 
 
 def test_correctness_that_old_code_wrote_beside_new(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    written = row(store)
-    written["metrics"]["pgd_test"] = {"value": 0.5, "definition": "old"}
-    store.write_row(written)
-    old, new = np.array([True, False, True]), np.array([False, False, True])
-    store.write_correct("a-last", {"pgd_test": new}, {"pgd_test": "new"})
+    store = of_first_version(tmp_path)
+    store.write_correct("a-last", {"pgd_test": NEW}, {"pgd_test": "new"})
     path = store.model("a-last") / "correct.npz"
     with np.load(path) as stored:  # a job that waits with the code of a first version
-        np.savez(path, **dict(stored), pgd_test=np.packbits(old), pgd_test_n=3)
-    for definition, expected in (("old", old), ("new", new)):
-        read = store.read_correct("a-last", {"pgd_test": definition})
-        assert read["pgd_test"].tolist() == expected.tolist()
+        np.savez(path, **dict(stored), pgd_test=np.packbits(OLD), pgd_test_n=3)
+    assert_both_are_there(store)
 
 
 def test_a_manifest_line_cut_short_is_named_and_does_not_swallow_the_next(tmp_path: Path) -> None:
