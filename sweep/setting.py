@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -242,7 +243,7 @@ def identity(spec: TrainingSpec, fingerprint: str) -> dict[str, Any]:
 
 
 def select_measures(config: Mapping[str, Any]) -> Measuring:
-    """``measures`` of a configuration: a set's name, one measure's name, or a list of names.
+    """``measures`` of a configuration: the name of a set or of a measure, or a list of such names.
 
     Raises:
         ValueError: an unknown name, or a parameter that the measure does not have.
@@ -256,15 +257,19 @@ def select_measures(config: Mapping[str, Any]) -> Measuring:
         options |= chosen
         names = options.pop("names", names)
     if isinstance(names, str):
-        names = measures.SETS.get(names, (names,))
+        names = (names,)
     elif names is None:
         names = ()
     require(
         isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names),
         f"{key}={names!r} must be the name of a set or of a measure, or a list of names",
     )
+    for name in set(names) & set(config["measure_sets"]):
+        raise ValueError(
+            f"{key}: {name} is a set of this study with options of its own; give it alone"
+        )
     wanted = []
-    for name in names:
+    for name in itertools.chain.from_iterable(measures.SETS.get(n, (n,)) for n in names):
         file, function = measures.split_reference(name)
         # workers run elsewhere: a file is frozen with its absolute path
         wanted.append(name if file is None else measures.reference(file.absolute(), function))

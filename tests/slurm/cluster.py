@@ -45,8 +45,8 @@ class Cluster:
 
     def emptied(self) -> bool:
         """Cancel everything; a job that is just being requeued survives the first time."""
-        if self.jobs():
-            self.run("scancel", "--user=root")
+        if jobs := self.jobs():
+            self.run("scancel", *jobs, check=False)
         return not self.jobs()
 
     def limit_submissions(self, jobs: int) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweep import tend
+from sweep import manifest, tend
+from sweep.plan import plan
 from sweep.slurm import limits, queue, records
 from sweep.slurm.accounting import SubmitLimit
 from sweep.slurm.arrays import Array, NoRoom, Task, plan_arrays
@@ -19,7 +20,7 @@ from tests.slurm.cluster import Cluster
 HELD = {"hold": True}
 
 
-def plan(count: int, options: SlurmOptions) -> list[Array]:
+def arrays(count: int, options: SlurmOptions) -> list[Array]:
     tasks = [Task(i, {"method": ["at", "trades"][i % 2]}) for i in range(count)]
     return plan_arrays(tasks, options, limits.read())
 
@@ -62,7 +63,7 @@ def test_arrays_larger_than_the_limits_of_a_real_slurm(cluster: Cluster, target:
     assert allowed.max_array_size == 4
     assert [limit.jobs for limit in allowed.submit_limits(options())] == [20000]
     slurm = options(parallelism=5)
-    planned = plan(20, slurm)
+    planned = arrays(20, slurm)
     submission = records.new_submission(target.study)
     check(planned, slurm, target, submission.folder)
     ids = submit(planned, slurm, target, submission)
@@ -80,7 +81,7 @@ def test_the_submit_limit_is_read_and_jobs_are_chained(cluster: Cluster, target:
     cluster.limit_submissions(7)
     assert SubmitLimit(7, qos="normal") in limits.read().submit_limits(options())
     slurm = options()
-    planned = plan(20, slurm)
+    planned = arrays(20, slurm)
     ids = submit(planned, slurm, target, records.new_submission(target.study))
     assert None not in ids
     assert len(cluster.jobs()) == 7
@@ -91,9 +92,9 @@ def test_only_the_qos_in_use_limits_submissions(cluster: Cluster, target: Target
     cluster.account("add", "qos", "debug")
     cluster.account("modify", "qos", "debug", "set", "MaxSubmitJobsPerUser=1")
     cluster.account("modify", "user", "root", "set", "qos+=debug")
-    assert [len(a.elements) for a in plan(6, options())] == [3, 3]
+    assert [len(a.elements) for a in arrays(6, options())] == [3, 3]
     debug = options(qos="debug")
-    planned = plan(6, debug)
+    planned = arrays(6, debug)
     assert [len(a.elements) for a in planned] == [1]
     assert None not in submit(planned, debug, target, records.new_submission(target.study))
     there = queue.query(max_age_s=0)
@@ -102,13 +103,15 @@ def test_only_the_qos_in_use_limits_submissions(cluster: Cluster, target: Target
         plan_arrays([Task(0, {})], debug, limits.read(), queued=there.mine)
     cluster.run("scontrol", "update", "partition=short", "qos=debug")
     short = options(partition="short", time_min=2, signal_s=10)
-    assert [len(a.elements) for a in plan(6, short)] == [1]
+    assert [len(a.elements) for a in arrays(6, short)] == [1]
     cluster.run("scontrol", "update", "partition=short", "qos=")
 
 
 @pytest.mark.slurm
 def test_a_colleagues_jobs_are_seen_and_left_alone(cluster: Cluster, target: Target) -> None:
     cluster.account("add", "user", "nobody", "account=lab", "defaultaccount=lab")
+    store = Store(target.results)
+    manifest.append(store, "paper", plan(["method=standard,at", "measures=[]"]).jobs)
     submission = records.new_submission(target.study)
     submission.write({"arrays": [{"job_id": None, "elements": [[0], [1]]}]})
     label = records.comment(target.study, submission.name, 0)
@@ -117,10 +120,9 @@ def test_a_colleagues_jobs_are_seen_and_left_alone(cluster: Cluster, target: Tar
     there = queue.query(max_age_s=0)
     assert there.mine == []
     assert sorted(line for _, e in records.elements(target.study, there) for line in e) == [0, 1]
-    done = tend.cancel(Store(target.results), "paper", dict.fromkeys((0, 1)))
+    done = tend.cancel(store, "paper", manifest.jobs(store, "paper"))
     assert (done.jobs, done.foreign) == ((), {"nobody": 2})
     assert len(cluster.jobs()) == 2
-    cluster.run("scancel", "--user=nobody")
 
 
 @pytest.mark.slurm
@@ -134,12 +136,12 @@ def test_a_partition_that_starts_nothing(cluster: Cluster, target: Target, state
         if state == "down":
             allowed.check("short", 2, "time_min")
             assert "is DOWN: jobs wait" in str(allowed.warning("short"))
-            check(plan(1, slurm), slurm, target, submission.folder)
+            check(arrays(1, slurm), slurm, target, submission.folder)
         else:
             with pytest.raises(ValueError, match="takes no jobs; partitions that are up: gpu"):
                 allowed.check("short", 2, "time_min")
             with pytest.raises(ValueError, match="inactive or drain"):
-                check(plan(1, slurm), slurm, target, submission.folder)
+                check(arrays(1, slurm), slurm, target, submission.folder)
     finally:
         cluster.run("scontrol", "update", "partition=short", "state=up")
 
@@ -149,7 +151,7 @@ def test_what_the_cluster_did_not_take_is_recorded_as_open(
     cluster: Cluster, target: Target
 ) -> None:
     slurm = options()
-    planned = plan(8, slurm)
+    planned = arrays(8, slurm)
     cluster.limit_submissions(4)  # after planning: somebody else uses the account
     submission = records.new_submission(target.study)
     ids = submit(planned, slurm, target, submission)
@@ -168,7 +170,7 @@ def test_a_job_is_known_by_its_comment_even_if_its_id_was_lost(
 ) -> None:
     slurm = options()
     submission = records.new_submission(target.study)
-    submit(plan(3, slurm), slurm, target, submission)
+    submit(arrays(3, slurm), slurm, target, submission)
     record = submission.read()
     record["arrays"][0]["job_id"] = None  # as after a crash right after sbatch
     submission.write(record)
@@ -194,7 +196,7 @@ def test_bad_requests_are_refused_before_anything_is_submitted(
     slurm = options(**changes)
     submission = records.new_submission(target.study)
     with pytest.raises(ValueError, match=message):
-        check(plan(10, slurm), slurm, target, submission.folder)
+        check(arrays(10, slurm), slurm, target, submission.folder)
     assert cluster.jobs() == {}
     assert list(submission.folder.iterdir()) == []
 
@@ -206,7 +208,7 @@ def test_a_job_gets_what_was_asked_for_and_nothing_inherited(
     monkeypatch.setenv("SBATCH_PARTITION", "scavenge")
     monkeypatch.setenv("SLURM_CPU_BIND", "none")
     slurm = options(cpus=3, memory_gb=1.5, time_min=90, constraint="fake", gpus=2)
-    ids = submit(plan(1, slurm), slurm, target, records.new_submission(target.study))
+    ids = submit(arrays(1, slurm), slurm, target, records.new_submission(target.study))
     text = cluster.run("scontrol", "show", "job", "--oneliner", str(ids[0]))
     fields = dict(part.split("=", 1) for part in text.split() if "=" in part)
     assert fields["Partition"] == "gpu"
@@ -222,6 +224,6 @@ def test_a_job_gets_what_was_asked_for_and_nothing_inherited(
 @pytest.mark.slurm
 def test_canaries_start_before_the_others(cluster: Cluster, target: Target) -> None:
     slurm = options(canary_min=7)
-    ids = submit(plan(6, slurm), slurm, target, records.new_submission(target.study))
+    ids = submit(arrays(6, slurm), slurm, target, records.new_submission(target.study))
     shown = cluster.run("squeue", "--noheader", "--format=%A %E", "--jobs", f"{ids[1]}")
     assert f"after:{ids[0]}_*+7" in shown or f"after:{ids[0]}+7" in shown

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from measures.sets import CHEAP
 from sweep.plan import Plan, plan, progress
 from sweep.schema import Options
 
@@ -206,6 +207,13 @@ def test_data_that_is_not_there_is_told_apart_by_what_is_asked_of_it(tmp_path: P
 def test_mistakes(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan([f"results_dir={tmp_path}", override])
+
+
+def test_a_list_of_measures_may_name_sets_but_not_those_with_options(tmp_path: Path) -> None:
+    (job,) = planned(tmp_path, "measures=[cheap,ece,x_grad_norm]").jobs
+    assert job.measuring.names == (*CHEAP, "ece")
+    with pytest.raises(ValueError, match="mine is a set of this study with options of its own"):
+        planned(tmp_path, "measures=[mine,ece]", "+measure_sets.mine={images: 10, names: [ece]}")
 
 
 @pytest.mark.parametrize("key", sorted({f.name for f in fields(Options)}))
