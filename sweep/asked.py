@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import measures
 from defenses.spec import Threat
 from sweep import steps
-from sweep.definitions import PARTS, Wanted, seen, wanted_by
+from sweep.definitions import PARTS, Wanted, existing, seen, wanted_by
 from sweep.setting import Evaluation, Job, Measuring
 from sweep.store import Row
 
@@ -72,7 +72,7 @@ class Asked:
         before = None
         for line in lines:
             if before != (line.evaluation, line.measuring):  # most lines ask for the same
-                request = Request(line.evaluation, _known(line.measuring))
+                request = Request(line.evaluation, existing(line.measuring))
                 self._last |= dict.fromkeys(request.names(), request)
             before = line.evaluation, line.measuring
         self._wanted = functools.cache(self._wanted_of)
@@ -170,22 +170,3 @@ def _flag(row: Row) -> dict[str, Any] | None:
     kept = row.get("other_definitions", {}).get(MASKING[0], {}).get(MASKING[1], {})
     values = (row[MASKING[0]][MASKING[1]], *kept.values())
     return next((value for value in values if value["value"]), None)
-
-
-def _known(measuring: Measuring) -> Measuring:
-    """Without what is gone: of what an old line asked for, some may not exist any more.
-
-    A measure, or a parameter that was given to it. Their columns are then like those that the
-    study never asked for.
-    """
-
-    def exists(name: str) -> bool:
-        try:
-            for column, measure in measures.resolve([name]).items():
-                given = measuring.parameters.get(column, {})
-                measures.merged_parameters(column, measure, given)
-        except ValueError:
-            return False
-        return True
-
-    return replace(measuring, names=tuple(filter(exists, measuring.names)))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+import measures
 from defenses.spec import Threat
 from sweep import steps
 from sweep.setting import Evaluation, Job, Measuring
@@ -31,13 +33,36 @@ def wanted_by(
 
 
 def reader() -> Callable[[Job], Wanted]:
-    """A function that tells what a job wants; jobs that want the same are looked up.
+    """A function that tells what a job wants of what exists; jobs that want the same are looked up.
 
     Make a new one for each command: files of the user's own measures are read only once.
     """
 
-    cached = functools.cache(wanted_by)
-    return lambda job: cached(job.evaluation, job.measuring, job.spec.threat, job.train_size)
+    @functools.cache
+    def wanted(evaluation: Evaluation, measuring: Measuring, threat: Threat, size: int) -> Wanted:
+        return wanted_by(evaluation, known(measuring), threat, size)
+
+    known = functools.cache(existing)
+    return lambda job: wanted(job.evaluation, job.measuring, job.spec.threat, job.train_size)
+
+
+def existing(measuring: Measuring) -> Measuring:
+    """Without what is gone: of what an old line asked for, some may not exist any more.
+
+    A measure, or a parameter that was given to it. Their columns are then like those that the
+    study never asked for.
+    """
+
+    def exists(name: str) -> bool:
+        try:
+            for column, measure in measures.resolve([name]).items():
+                given = measuring.parameters.get(column, {})
+                measures.merged_parameters(column, measure, given)
+        except ValueError:
+            return False
+        return True
+
+    return replace(measuring, names=tuple(filter(exists, measuring.names)))
 
 
 def outdated(row: Row, wanted: Wanted, part: str) -> list[str]:

@@ -214,6 +214,19 @@ def test_a_measure_that_is_gone_does_not_stop_the_table(
     assert table.collect(store, "mixed")["measure/twice"].tolist() == [0.5] * 8
 
 
+def test_what_the_last_line_asks_for_and_is_gone_does_not_stop_anything(
+    study: Callable[..., Store], tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def twice(context):\n    return 2.0\n")
+    store = study(*GRID, f"measures=[x_grad_norm,{mine}:twice]")
+    for copy in store.study("mixed").glob("measures/*/mine.py"):
+        copy.unlink()
+    state = progress(manifest.jobs(store, "mixed").values(), store)
+    assert (state.counts(), state.todo) == ({"done": 8}, ())
+    assert table.collect(store, "mixed")["measure/x_grad_norm"].tolist() == [0.5] * 8
+
+
 def test_an_edited_file_is_told_from_what_it_was(
     study: Callable[..., Store], tmp_path: Path
 ) -> None:
