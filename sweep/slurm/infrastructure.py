@@ -71,14 +71,15 @@ class Strikes:
     def __init__(self, study: Path) -> None:
         self.folder = study / "strikes"
 
-    def add(self, fault: Fault, node: str, job_id: str, reason: str) -> None:
-        """Remember one. On a full disk that may fail, and is only lost from the count."""
+    def add(self, fault: Fault, node: str, job_id: str, reason: str) -> bool:
+        """Remember one; whether that went well: on a full disk it is lost from the count."""
         now = time.time()
         content = {"fault": fault, "node": node, "job_id": job_id, "reason": reason, "time": now}
         try:
             files.write_json(self.folder / f"{job_id}-{now:.0f}.json", content)
-        except OSError as error:
-            print(f"could not be counted ({error}): {content}", flush=True)  # noqa: T201 - job log
+        except OSError:
+            return False
+        return True
 
     def of_job(self, job_id: str) -> int:
         """How many a job had."""

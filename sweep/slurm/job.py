@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -188,17 +189,19 @@ class RunLines:
                 f"started {idle} times without reaching a checkpoint: the time limit is too short "
                 "for the set-up and one step; raise hydra.launcher.time_min"
             )
-        if nothing_saved:
-            files.write_json(mark, idle)
-        else:
-            mark.unlink(missing_ok=True)
+        with suppress(OSError):  # a full disk: then this start is not counted
+            if nothing_saved:
+                files.write_json(mark, idle)
+            else:
+                mark.unlink(missing_ok=True)
         requeue()
 
     def _requeue_after_fault(self, fault: Fault, reason: str) -> NoReturn:
         strikes = Strikes(self.study)
-        strikes.add(fault, node(), job_id(), reason)
+        counted = strikes.add(fault, node(), job_id(), reason)
         count = strikes.of_job(job_id())
-        say(f"infrastructure failure {count} of this job ({fault}, {node()}): {reason}")
+        which = str(count) if counted else f"beside {count} that could be written down"
+        say(f"infrastructure failure {which} of this job ({fault}, {node()}): {reason}")
         if count > MAX_STRIKES:
             raise TrainingsFailed(f"gave up after {count} infrastructure failures: {reason}")
         bad = strikes.bad_nodes(self.exclude_after)
@@ -277,5 +280,6 @@ def requeue(*, exclude: list[str] | None = None, delay_min: int = 0) -> NoReturn
 
 
 def say(text: str) -> None:
-    """One line in the job's own log."""
-    print(f"{time.strftime('%F %T')} {text}", flush=True)  # noqa: T201 - the job's log is stdout
+    """One line in the job's own log. On a full disk it is lost: what is done counts for more."""
+    with suppress(OSError):
+        print(f"{time.strftime('%F %T')} {text}", flush=True)  # noqa: T201 - the log is stdout
