@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.slurm.processes import environment, kill, parent, state
@@ -22,6 +22,7 @@ class Cluster:
 
     state: Path
     environment: dict[str, str]
+    requeued: dict[str, float] = field(default_factory=dict)  # job -> when it was first seen so
 
     def run(self, *command: str, check: bool = True) -> str:
         """Standard output of a Slurm command."""
@@ -83,9 +84,16 @@ class Cluster:
         return [line.split("|")[1].split()[0] for line in sorted(self.run(*show).splitlines())]
 
     def hurry(self) -> None:
-        """Let requeued jobs begin now: Slurm makes them wait for two minutes."""
-        for job, reason in self.jobs("%i %T/%r").items():
-            if reason == "PENDING/BeginTime":
+        """Let requeued jobs begin soon: Slurm makes them wait for two minutes.
+
+        It does so because a node that has just ended a job refuses it for a while ("Job credential
+        revoked"), which ends the job for good: within the same second, with these settings.
+        """
+        jobs, now = self.jobs("%i %T/%r"), time.monotonic()
+        requeued = [job for job, reason in jobs.items() if reason == "PENDING/BeginTime"]
+        self.requeued = {job: self.requeued.get(job, now) for job in requeued}
+        for job, since in self.requeued.items():
+            if now - since > 2:
                 self.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
     def wait(

@@ -17,15 +17,14 @@ PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch")
 
 
 @pytest.fixture(scope="session")
-def running_cluster(
-    tmp_path_factory: pytest.TempPathFactory, worker_id: str = "master"
-) -> Iterator[Cluster]:
+def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One cluster a session (and a port range for each of xdist's workers)."""
     path = f"{os.environ['PATH']}:/usr/sbin"
     missing = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
     if missing or os.getuid() != 0:
         pytest.skip(f"needs root and Slurm's packages; missing: {', '.join(missing) or 'root'}")
-    offset = 0 if worker_id == "master" else 50 * (1 + int(worker_id.removeprefix("gw")))
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    offset = 0 if worker is None else 50 * (1 + int(worker.removeprefix("gw")))
     environment = {
         **os.environ,
         "PATH": path,
@@ -33,12 +32,12 @@ def running_cluster(
         "SLURM_PORT": str(7800 + offset),
         "SLURM_MAX_ARRAY_SIZE": "4",
     }
-    os.chmod(environment["SLURM_STATE"], 0o755)  # daemons with users of their own look inside
-    for parent in Path(environment["SLURM_STATE"]).parents[:2]:
-        parent.chmod(0o755)
+    state = Path(environment["SLURM_STATE"])  # daemons with users of their own look inside
+    for folder in (state, *state.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o055)
     try:  # a start that fails half-way leaves daemons, too
         subprocess.run([PROJECT / ".ci/slurm/start.sh"], env=environment, check=True, timeout=120)
-        yield Cluster(Path(environment["SLURM_STATE"]), environment)
+        yield Cluster(state, environment)
     finally:
         stop = [str(PROJECT / ".ci/slurm/stop.sh"), "--wipe"]
         subprocess.run(stop, env=environment, check=True, timeout=120)
