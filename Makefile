@@ -14,9 +14,9 @@ test: .venv/test
 # against a real Slurm and a W&B-compatible server, which the tests start themselves; see .ci/run
 services: .venv/test
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "(slurm or wandb_server) and not chaos"
+	$(MAKE) chaos
 
-# everything that can go wrong on a cluster, in one run; not in CI: what follows the full disk is not
-# yet the same each time
+# everything that can go wrong on a cluster, in one run, on a cluster of its own
 chaos: .venv/test
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m chaos
 
