@@ -115,6 +115,7 @@ def evaluate(
             first.labels,
             threat=threat,
             correct_pgd=torch.from_numpy(correct["pgd_test"][: len(first)]).to(first.labels.device),
+            steps=evaluation.steps,
             seed=evaluation.seed,
             batch_size=evaluation.batch_size,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import nn
 
+from defenses import masking
 from defenses.attacks import pgd
 from defenses.masking import check
 from defenses.spec import Threat
@@ -114,6 +116,51 @@ def test_honest_models_are_not_flagged(standard, images, robust):
     report = check(model, x, y, threat=THREAT, correct_pgd=correct)
     assert not report.masking
     assert report.reason is None
+
+
+def test_few_images_are_enough_to_flag_what_is_plainly_masked(standard, images):
+    x, y = images[0][1000:1032], images[1][1000:1032]
+    model = Wrapped(standard, MASKED["rounded input"])
+    report = check(model, x, y, threat=THREAT, correct_pgd=survivors(model, x, y))
+    assert report.masking
+
+
+@pytest.mark.parametrize("steps", [4, 10])
+def test_a_difference_must_be_large_and_not_by_chance(standard, images, monkeypatch, steps):
+    """With attacks whose outcomes are drawn: what one of them breaks, the other may miss."""
+    x, y = images[0][1000:1128], images[1][1000:1128]
+    right = standard(x).argmax(dim=1) == y
+    x, y = x[right], y[right]
+    x_broken = x[(y[:, None] != y[None, :]).int().argmax(dim=1)]  # an image of another class
+    draws = np.random.default_rng(0)
+    honest = masked = 0
+
+    def compared(by_pgd, second):
+        x_adv = torch.where(second[:, None, None, None], x, x_broken)
+
+        def more_steps(*_, **options):
+            assert options["steps"] == 5 * steps
+            return x_adv
+
+        monkeypatch.setattr(masking, "pgd", more_steps)
+        monkeypatch.setattr(masking, "square", lambda *_, **__: x_adv)
+        return check(standard, x, y, threat=THREAT, correct_pgd=by_pgd, steps=steps)
+
+    for _ in range(150):
+        by_pgd = torch.from_numpy(draws.random(len(x)) < 0.5)
+        apart = torch.from_numpy(draws.random(len(x)) < 0.2)
+        honest += compared(by_pgd, by_pgd ^ apart).masking  # as strong, on other examples
+        report = compared(by_pgd, by_pgd & ~apart)  # breaks the same, and more
+        more = int((by_pgd & apart).sum())
+        assert report.black_box == pytest.approx(more / len(x))
+        assert report.masking == (more / len(x) > 0.05 and 0.5**more < 0.01)
+        if report.masking:
+            masked += 1
+            share = f"another {more / len(x):.1%} ({more} of {len(x)} examples more, 0 fewer)"
+            assert report.reason.startswith(f"PGD-{steps} leaves")
+            assert f"Square with 300 queries breaks {share}" in report.reason
+    assert honest <= 3, "1 % for each of two checks"
+    assert masked > 75
 
 
 def test_batch_size_does_not_matter(standard, images):
