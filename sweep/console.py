@@ -21,7 +21,6 @@ from rich.progress import (
 from rich.table import Table
 
 from sweep.causes import same_cause
-from sweep.estimate import relative_cost
 from sweep.setting import Job
 from sweep.steps import Values
 from sweep.store import Row, Store
@@ -57,9 +56,10 @@ def user_errors() -> Iterator[None]:
 
 
 @contextmanager
-def follow(title: str, jobs: Mapping[int, Job]) -> Iterator[Callable[[dict[str, Any]], None]]:
+def follow(
+    title: str, jobs: Mapping[int, Job], cost: Mapping[int, float]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Progress of jobs, by number, weighted by their cost, fed with the workers' events."""
-    cost = {number: relative_cost(job) for number, job in jobs.items()}
     share = dict.fromkeys(jobs, 0.0)
     columns = (
         TextColumn("{task.description}"),

@@ -14,7 +14,7 @@ from sweep import manifest, task
 from sweep.console import console, follow, show_failures
 from sweep.convert import to_dataclass
 from sweep.estimate import relative_cost
-from sweep.plan import Plan, Progress, progress
+from sweep.plan import Plan, Progress, is_trained, progress
 from sweep.pool import Pool
 from sweep.setting import Job
 from sweep.store import FINAL, STATUSES, Store
@@ -64,11 +64,12 @@ def run_here(
 
     ``processes``: None: one per GPU, or one per core (or per ``torch_threads`` cores) without one.
     """
-    lines = sorted(jobs, key=lambda n: relative_cost(jobs[n]), reverse=True)  # no long task last
+    cost = {n: relative_cost(j, measures_only=is_trained(j, store)) for n, j in jobs.items()}
+    lines = sorted(jobs, key=cost.__getitem__, reverse=True)  # no long task last
     threads = max(job.runtime.torch_threads for job in jobs.values())
     gpus = _gpus(jobs.values())
     started = time.monotonic()
-    with follow(study, jobs) as on_event:
+    with follow(study, jobs, cost) as on_event:
         pool = Pool(
             store.study(study) / "manifest.jsonl",
             store.root,

@@ -56,10 +56,17 @@ def gpu_seconds(job: Job) -> float:
     )
 
 
-def relative_cost(job: Job) -> float:
-    """Cost of a job relative to others of the same study."""
+def relative_cost(job: Job, *, measures_only: bool = False) -> float:
+    """Cost of a job relative to others of the same study.
+
+    ``measures_only``: of one whose training is done, by what PGD on the training images costs.
+    """
     if job.spec.imported is not None:
         return float(job.train_size)  # nothing is known of the network before it is loaded
+    if measures_only:
+        passes_each = 1 + ATTACK_STEP * job.evaluation.steps
+        images = job.train_size * len(job.checkpoints) * passes_each
+        return images * _forward_flops(job.spec.architecture, job.images)
     images = steps(job) * (job.spec.batch_size + STEP_OVERHEAD_IMAGES)
     return images * sum(passes(job)) * _forward_flops(job.spec.architecture, job.images)
 

@@ -207,10 +207,7 @@ def progress(jobs: Iterable[Job], store: Store) -> Progress:
     for index, job in enumerate(jobs):
         states: list[Status] = []
         asked = wanted(job)
-        training_done = (
-            job.spec.imported is not None
-            or store.read_state(job.training_id).get("status") == "done"
-        )
+        training_done = is_trained(job, store)
         for checkpoint in job.checkpoints:
             model_id = job.model_id(checkpoint)
             states.append(model_status(store, model_id, asked))
@@ -225,6 +222,12 @@ def progress(jobs: Iterable[Job], store: Store) -> Progress:
             if training_done:
                 measure_only.add(index)
     return Progress(status, tuple(todo), frozenset(measure_only))
+
+
+def is_trained(job: Job, store: Store) -> bool:
+    """Whether a job has nothing to train (any more)."""
+    imported = job.spec.imported is not None
+    return imported or store.read_state(job.training_id).get("status") == "done"
 
 
 def model_status(store: Store, model_id: str, wanted: definitions.Wanted) -> Status:

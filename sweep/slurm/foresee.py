@@ -107,7 +107,7 @@ def check_limits(slurm: SlurmOptions, jobs: Iterable[Job], allowed: limits.Limit
 def task(job: Job, line: int, measures_only: bool) -> Task:
     """A line of the manifest as the arrays see it."""
     axes = model_axes(job.spec, job.checkpoints[0])
-    return Task(line, axes, relative_cost(job), measures_only)
+    return Task(line, axes, relative_cost(job, measures_only=measures_only), measures_only)
 
 
 def proven(jobs: Iterable[Job], state: Progress) -> frozenset[object]:

@@ -98,3 +98,12 @@ def test_hours_follow_the_arithmetic(job: Job, tmp_path: Path) -> None:
     assert half == pytest.approx(seconds() * 14 / 100)
     assert half < seconds(attack_precision="bf16") < seconds()
     assert relative_cost(of(job, architecture="resnet18")) > relative_cost(job)
+
+
+def test_measuring_costs_the_same_however_long_the_training_was(job: Job) -> None:
+    long = of(job, recipe=replace(job.spec.recipe, epochs=7 * job.spec.recipe.epochs), steps=20)
+    assert relative_cost(long) > 7 * relative_cost(job)
+    alone = relative_cost(job, measures_only=True)
+    assert relative_cost(long, measures_only=True) == alone < relative_cost(job)
+    both = replace(job, checkpoints=("last", "best"))
+    assert relative_cost(both, measures_only=True) == 2 * alone
