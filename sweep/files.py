@@ -48,13 +48,6 @@ def append_lines(path: Path, lines: list[str]) -> None:
         os.fsync(file.fileno())
 
 
-def parse_line(line: str) -> dict[str, Any]:
-    """One line of a JSON-lines file."""
-    value = json.loads(line)
-    assert isinstance(value, dict)
-    return value
-
-
 def to_line(value: Any) -> str:
     """``value`` as one line of a JSON-lines file."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

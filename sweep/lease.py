@@ -64,12 +64,14 @@ def current(training_dir: Path) -> Attempt | None:
     path = _path(training_dir, number)
     try:
         age = _now(training_dir) - path.stat().st_mtime
-        content = files.read_json(path) or {}
     except FileNotFoundError:
         return None  # removed together with the training, meanwhile
     except OSError:  # a read-only results folder: judge by the local clock
         age = time.time() - path.stat().st_mtime
+    try:
         content = files.read_json(path) or {}
+    except ValueError:  # torn as the machine died: nobody is known to hold it, its age tells
+        content = {}
     return Attempt(number, content.get("owner", {}), bool(content.get("released")), age)
 
 
@@ -124,8 +126,11 @@ def acquire(training_dir: Path) -> Lease | None:
         return None
     number = 1 if latest is None else latest.number + 1
     temporary = directory / f".{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.tmp"
-    temporary.write_text(json.dumps({"owner": owner(), "released": False}))
     try:
+        with temporary.open("w") as file:
+            file.write(json.dumps({"owner": owner(), "released": False}))
+            file.flush()
+            os.fsync(file.fileno())  # a name must not outlive a crash of the machine without this
         os.link(temporary, _path(training_dir, number))
     except FileExistsError:
         return None

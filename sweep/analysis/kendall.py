@@ -129,7 +129,7 @@ def _untied(ranks: Floats, row_weights: Weights) -> Floats:
     """Weight of the pairs with different ranks, (N ** 2 - sum over ranks of N_r ** 2) / 2."""
     total = row_weights.sum(axis=1, dtype=np.float64)
     order = np.argsort(ranks, kind="stable")
-    starts = np.flatnonzero(np.diff(ranks[order], prepend=-1))
+    starts = np.flatnonzero(np.diff(ranks[order], prepend=-np.inf))
     if len(starts) < len(ranks):
         row_weights = np.add.reduceat(row_weights[:, order], starts, axis=1)
     squares = np.einsum("dr,dr->d", row_weights, row_weights, dtype=np.float64)

@@ -38,4 +38,5 @@ def tracking_of(store: Store, study: str) -> TrackingSettings:
     """The tracking settings that the study was submitted with last."""
     from sweep import manifest
 
-    return list(manifest.jobs(store, study).values())[-1].tracking
+    jobs = manifest.jobs(store, study)
+    return jobs[max(jobs)].tracking

@@ -89,6 +89,21 @@ def test_a_silent_owner_elsewhere_is_replaced_and_then_fenced(tmp_path: Path) ->
     assert {"attempts", "row.json"} == set(os.listdir(tmp_path))
 
 
+@pytest.mark.parametrize("torn", ["", '{"owner": {"host'])
+def test_a_torn_attempt_is_judged_by_its_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
+) -> None:
+    path = tmp_path / "attempts" / "000001.json"
+    path.parent.mkdir()
+    path.write_text(torn)
+    assert lease.acquire(tmp_path) is None, "whoever it was may still be there"
+    long_ago = time.time() - 3600
+    os.utime(path, (long_ago, long_ago))
+    taken = lease.acquire(tmp_path)
+    assert taken is not None
+    assert taken.number == 2
+
+
 def test_a_requeued_slurm_job_takes_over_from_its_earlier_self(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep import manifest, steps
+from sweep.cli.options import tracking_of
 from sweep.plan import plan
 from sweep.store import Store, read_manifest
 
@@ -44,6 +45,13 @@ def test_what_is_asked_for_last_stands_last(tmp_path: Path) -> None:
     assert asked("method=mart", "measuring.images=60") == [2]
     assert asked(*first) == [0, 3]
     assert asked(*first) == [0, 3]
+
+
+def test_tracking_is_that_of_the_line_submitted_last(tmp_path: Path) -> None:
+    for overrides in (["method=at,trades"], ["method=at", "tracking.project=new"]):
+        planned = plan([*overrides, "study.name=s", f"results_dir={tmp_path}"])
+        manifest.append(planned.store, "s", planned.jobs)
+    assert tracking_of(planned.store, "s").project == "new"
 
 
 def test_a_line_of_an_earlier_version_is_known(tmp_path: Path) -> None:

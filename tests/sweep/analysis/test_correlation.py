@@ -141,9 +141,14 @@ def test_coefficients_equal_the_loops(table: pd.DataFrame) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(2, 40), st.integers(1, 30), st.integers(0, 2**32 - 1))
-def test_tau_equals_scipy(n: int, distinct: int, seed: int) -> None:
-    x, y = np.random.default_rng(seed).integers(0, distinct, size=(2, n)).astype(float)
+@given(
+    st.integers(2, 40),
+    st.integers(1, 30),
+    st.sampled_from([-1, -0.5, 0]),
+    st.integers(0, 2**32 - 1),
+)
+def test_tau_equals_scipy(n: int, distinct: int, least: float, seed: int) -> None:
+    x, y = least + np.random.default_rng(seed).integers(0, distinct, size=(2, n)) / 2
     tau = weighted_tau(x[:, None], y, np.arange(n), np.ones((1, n), dtype=np.float32))[0, 0]
     assert same(tau, kendalltau(x, y).statistic)
 
