@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from sweep import manifest
+from sweep import definitions, manifest
 from sweep.axes import level_name
 from sweep.convert import unknown
+from sweep.failures import failure
 from sweep.plan import progress
 from sweep.setting import Job, model_axes
 from sweep.store import STATUSES, Store
@@ -26,11 +27,12 @@ def choose(store: Store, study: str, conditions: Sequence[str]) -> dict[int, Job
     jobs = manifest.jobs(store, study)
     wanted = [_parse(condition) for condition in conditions]
     status = progress(jobs.values(), store).status if wanted else {}
+    asked = definitions.reader()
     _check(wanted, jobs)
     return {
         line: job
         for line, job in jobs.items()
-        if all(_meets(store, job, name, values, status) for name, values in wanted)
+        if all(_meets(store, job, name, values, status, asked) for name, values in wanted)
     }
 
 
@@ -67,7 +69,12 @@ def _check(wanted: Sequence[tuple[str, list[str]]], jobs: Mapping[int, Job]) -> 
 
 
 def _meets(
-    store: Store, job: Job, name: str, values: Sequence[str], status: Mapping[str, str]
+    store: Store,
+    job: Job,
+    name: str,
+    values: Sequence[str],
+    status: Mapping[str, str],
+    asked: Callable[[Job], definitions.Wanted],
 ) -> bool:
     models = [job.model_id(c) for c in job.checkpoints]
     if name == "status":
@@ -75,6 +82,6 @@ def _meets(
     if name == "training":
         return any(job.training_id.startswith(value) for value in values)
     if name == "reason":
-        rows = [store.read_row(model) for model in models]
-        return any(row is not None and values[0] in (row["reason"] or "") for row in rows)
+        found = failure(store, job, asked(job))
+        return found is not None and values[0] in found[1]
     return any(level in values for level in _levels(job, name))

@@ -76,6 +76,19 @@ def outdated(row: Row, wanted: Wanted, part: str) -> list[str]:
     ]
 
 
+def failed(row: Row, wanted: Wanted, error: Mapping[str, Any]) -> bool:
+    """Whether what the row lacks was tried, and failed as ``error`` (error.json) says.
+
+    A model that is done stays so for those who want no more of it than it has.
+    """
+    tried = error.get("asked", {})
+    return any(
+        tried.get(part, {}).get(name) == wanted[part][name]
+        for part in PARTS
+        for name in outdated(row, wanted, part)
+    )
+
+
 def keep(row: Row, part: str, name: str, value: Mapping[str, Any]) -> None:
     """Put a new value into a row; that of another definition, if one stands there, is kept.
 

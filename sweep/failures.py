@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep import lease, manifest
+from sweep import definitions, lease, manifest
 from sweep.causes import same_cause
 from sweep.console import console
-from sweep.files import read_json
 from sweep.setting import Job
 from sweep.store import Store
 
@@ -43,11 +42,12 @@ class Group:
 def group_failures(store: Store, study: str) -> list[Group]:
     """Every training of the study that ended badly, the largest group first."""
     groups: dict[tuple[str, str], Group] = {}
+    wanted = definitions.reader()
     for job in manifest.jobs(store, study).values():
-        failure = _failure(store, job)
-        if failure is None:
+        found = failure(store, job, wanted(job))
+        if found is None:
             continue
-        status, reason, error = failure
+        status, reason, error = found
         key = (status, same_cause(reason))
         log = store.training(job.training_id) / "log.txt"
         group = groups.setdefault(key, Group(status, reason, error.get("traceback"), log))
@@ -56,14 +56,18 @@ def group_failures(store: Store, study: str) -> list[Group]:
     return sorted(groups.values(), key=lambda g: len(g.trainings), reverse=True)
 
 
-def _failure(store: Store, job: Job) -> tuple[str, str, dict[str, Any]] | None:
-    """(status, reason, error.json) of a training that ended badly, or None."""
+def failure(
+    store: Store, job: Job, wanted: definitions.Wanted
+) -> tuple[str, str, dict[str, Any]] | None:
+    """(status, reason, error.json) of a training, or later work on its models, that ended badly."""
     folder = store.training(job.training_id)
     rows = [store.read_row(job.model_id(c)) for c in job.checkpoints]
     bad = [row for row in rows if row is not None and row["status"] not in ("done", "running")]
-    error = read_json(folder / "error.json") or {}
+    error = store.read_error(job.training_id)
     if bad:
         return bad[0]["status"], bad[0]["reason"] or "", error
+    if any(row is not None and definitions.failed(row, wanted, error) for row in rows):
+        return error["status"], error["reason"], error
     attempt = lease.current(folder)
     unfinished = None in rows or any(row is not None and row["status"] != "done" for row in rows)
     if unfinished and attempt is not None and not attempt.alive and not attempt.released:

@@ -231,15 +231,21 @@ def is_trained(job: Job, store: Store) -> bool:
 
 
 def model_status(store: Store, model_id: str, wanted: definitions.Wanted) -> Status:
-    """Status of a model by its row; ``missing`` also where a wanted value is not there yet."""
+    """Status of a model by its row; ``missing`` also where a wanted value is not there yet.
+
+    Where the wanted value failed after the model was done, it is the status of that failure.
+    """
     row = store.read_row(model_id)
     if row is None:
         return "missing"
     stored: Status = row["status"]
     if stored != "done":
         return "missing" if stored == "running" else stored
-    incomplete = any(definitions.outdated(row, wanted, part) for part in definitions.PARTS)
-    return "missing" if incomplete else "done"
+    if not any(definitions.outdated(row, wanted, part) for part in definitions.PARTS):
+        return "done"
+    error = store.read_error(row["training_id"])
+    failure: Status = error.get("status", "failed")
+    return failure if definitions.failed(row, wanted, error) else "missing"
 
 
 def _job(

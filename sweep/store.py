@@ -140,6 +140,10 @@ class Store:
         """``state.json`` of a training: status, reason, attempt; empty if it never ended."""
         return files.read_json(self.training(training_id) / "state.json") or {}
 
+    def read_error(self, training_id: str) -> dict[str, Any]:
+        """``error.json``: how a training, or later work on its models, failed last; or empty."""
+        return files.read_json(self.training(training_id) / "error.json") or {}
+
     def is_running(self, training_id: str) -> bool:
         """Whether somebody alive holds the training's lease."""
         attempt = lease.current(self.training(training_id))

@@ -43,6 +43,9 @@ def collect(store: Store, study: str) -> pd.DataFrame:
     unclear = asked.unclear((job, row) for job, _, row in models if row is not None)
     shown = [(job, c, row and asked.row(job, row, unclear)) for job, c, row in models]
     records = [_record(job, c, row, status[job.model_id(c)]) for job, c, row in shown]
+    for record, (job, _, row) in zip(records, shown, strict=True):
+        if row is not None and row["status"] == "done" and record["status"] in ("failed", "oom"):
+            record["reason"] = store.read_error(job.training_id)["reason"]  # of later work on it
     table = _typed(pd.DataFrame.from_records(records))
     described = asked.describe()
     table.attrs["parameters"] = {c: described[c] for c in table.columns if c in described}

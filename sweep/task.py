@@ -285,6 +285,7 @@ def _record_failure(
         "traceback": "".join(traceback.format_exception(error)),
         "attempt": held.number,
         "time": time.time(),
+        "asked": definitions.reader()(job),
     } | provenance.place()
     rows = []
     try:

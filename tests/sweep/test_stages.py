@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sweep import task
-from sweep.plan import plan, progress
+from sweep import manifest, table, task
+from sweep.choose import choose
+from sweep.failures import group_failures
+from sweep.plan import Plan, plan, progress
+from sweep.todo import select
 
 SMALL = (
     "architecture=wrn10_1",
@@ -45,3 +49,41 @@ def test_a_stop_between_two_stages_loses_neither(tmp_path: Path, names: str) -> 
     (expected,) = task.run(job, undisturbed.store).rows
     assert after["row_digest"] == expected["row_digest"]
     assert progress([job], store).status == {model: "done"}
+
+
+def test_a_failure_after_training_is_seen_by_those_who_asked_for_it(tmp_path: Path) -> None:
+    greedy = tmp_path / "greedy.py"
+    greedy.write_text(
+        "import torch\n\n\ndef hungry(context):\n    raise torch.OutOfMemoryError('3.2 GB')\n"
+    )
+
+    def asked(study: str, names: str) -> Plan:
+        planned = plan([*SMALL, f"measures=[{names}]", f"study.name={study}", here])
+        manifest.append(planned.store, study, planned.jobs)
+        return planned
+
+    here = f"results_dir={tmp_path / 'results'}"
+    first = asked("first", "params")
+    store, model = first.store, first.jobs[0].model_id("last")
+    assert task.run(first.jobs[0], store).outcome == "done"
+    second = asked("second", f"params,{greedy}:hungry")
+    assert progress(second.jobs, store).status == {model: "missing"}, "not tried yet"
+    assert task.run(second.jobs[0], store).outcome == "oom"
+
+    state = progress(second.jobs, store)
+    assert (state.status, state.measure_only) == ({model: "oom"}, {0})
+    (group,) = group_failures(store, "second")
+    assert (group.status, group.reason) == ("oom", "OutOfMemoryError: 3.2 GB")
+    assert group.trace is not None
+    assert "in hungry" in group.trace
+    assert table.collect(store, "second")["reason"].item() == group.reason
+    for condition in ("status=oom", "reason=3.2"):
+        assert list(choose(store, "second", [condition])) == [0]
+    assert select(replace(second, config={**second.config, "resume": "failed"}), state) == [0]
+
+    assert progress(first.jobs, store).status == {model: "done"}
+    assert group_failures(store, "first") == []
+    third = asked("third", "params,path_norm")
+    assert progress(third.jobs, store).status == {model: "missing"}
+    assert task.run(third.jobs[0], store).outcome == "done"
+    assert progress(second.jobs, store).status == {model: "oom"}
