@@ -39,8 +39,9 @@ def bootstrap_weights(clusters: int, draws: int, seed: int) -> Weights:
 def weighted_tau(x: Floats, y: Floats, clusters: Ints, weights: Weights) -> Floats:
     """tau_b of each column of ``x`` (n, M) with ``y`` (n,), under each row of ``weights``.
 
-    ``x`` and ``y`` are ranks, NaN where unknown; ``clusters`` (n,) is non-decreasing and indexes
-    the columns of ``weights`` (D, C). Returns (D, M), NaN where ``x`` or ``y`` does not vary.
+    Of ``x`` and ``y``, any numbers, only the order counts; NaN where unknown. ``clusters`` (n,)
+    is non-decreasing and indexes the columns of ``weights`` (D, C). Returns (D, M), NaN where
+    ``x`` or ``y`` does not vary.
     """
     taus = np.full((len(weights), x.shape[1]), np.nan)
     known = ~np.isnan(x) & ~np.isnan(y)[:, None]
@@ -79,10 +80,10 @@ def divide(numerator: Floats, denominator: Floats | Ints) -> Floats:
     return np.asarray(np.divide(numerator, denominator, out=undefined, where=denominator > 0))
 
 
-def pair_signs(ranks: Floats) -> Signs:
-    """sgn(r_i - r_j) for all i, j: (n, n)."""
+def pair_signs(values: Floats) -> Signs:
+    """sgn(v_i - v_j) for all i, j: (n, n)."""
     return np.subtract(
-        ranks[:, None] > ranks[None, :], ranks[:, None] < ranks[None, :], dtype=np.int8
+        values[:, None] > values[None, :], values[:, None] < values[None, :], dtype=np.int8
     )
 
 
@@ -125,12 +126,13 @@ def _quadratic(weights: Weights, form: npt.NDArray[np.float32]) -> Floats:
     return np.asarray(products.sum(axis=1) / 2)
 
 
-def _untied(ranks: Floats, row_weights: Weights) -> Floats:
-    """Weight of the pairs with different ranks, (N ** 2 - sum over ranks of N_r ** 2) / 2."""
+def _untied(values: Floats, row_weights: Weights) -> Floats:
+    """Weight of the pairs with different values, (N ** 2 - sum over values of N_v ** 2) / 2."""
     total = row_weights.sum(axis=1, dtype=np.float64)
-    order = np.argsort(ranks, kind="stable")
-    starts = np.flatnonzero(np.diff(ranks[order], prepend=-np.inf))
-    if len(starts) < len(ranks):
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    if len(starts) < len(values):
         row_weights = np.add.reduceat(row_weights[:, order], starts, axis=1)
     squares = np.einsum("dr,dr->d", row_weights, row_weights, dtype=np.float64)
     return np.asarray((total**2 - squares) / 2)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr, stdtrit
 from scipy.stats import kendalltau
@@ -151,6 +151,19 @@ def test_tau_equals_scipy(n: int, distinct: int, least: float, seed: int) -> Non
     x, y = least + np.random.default_rng(seed).integers(0, distinct, size=(2, n)) / 2
     tau = weighted_tau(x[:, None], y, np.arange(n), np.ones((1, n), dtype=np.float32))[0, 0]
     assert same(tau, kendalltau(x, y).statistic)
+
+
+NUMBERS = st.sampled_from([-math.inf, -1.0, -0.5, 0.0, 1.0, math.inf]) | st.floats(-1, 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=30))
+@example([(-1, -1), (0.2, 0.1), (0.9, 0.3), (0.5, 0.8)])
+def test_tau_of_any_numbers_equals_scipy(pairs: list[tuple[float, float]]) -> None:
+    """Not only of ranks: a comparison of studies correlates coefficients, down to -1."""
+    x, y = np.array(pairs, dtype=float).T
+    tau = weighted_tau(x[:, None], y, np.arange(len(x)), np.ones((1, len(x)), dtype=np.float32))
+    assert same(tau[0, 0], kendalltau(x, y).statistic)
 
 
 def test_tau_equals_scipy_on_the_paper_sized_table() -> None:
