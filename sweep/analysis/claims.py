@@ -15,7 +15,7 @@ import numpy as np
 from sweep.analysis import intervals
 from sweep.analysis.comparison import Comparison
 from sweep.analysis.correlation import Coefficients
-from sweep.analysis.expectations import family, is_control, stated_sign
+from sweep.analysis.expectations import ARTICLE, family, is_control, stated_sign
 from sweep.analysis.table import Bools, Floats, Ints
 from sweep.analysis.wording import count, interval, listed, signed
 from sweep.axes import level_name
@@ -25,6 +25,7 @@ Outcome = Literal["holds", "does not hold", "undecided"]
 _MARGIN = ("inverse_margin", "prob_margin", "average_ce")
 _PERFECT = 0.9
 _RANGE = 0.3
+_TOP = 3
 _LEVEL = 0.05
 _CONDITIONS = ("early_stopping", "extra_data", "augmentation", "optimizer")
 
@@ -95,16 +96,20 @@ def defense_matters(result: Coefficients) -> Verdict:
 
     The range of a measure is that of its tau within each method with inner maximisation. It
     counts if it exceeds 0.3 and the difference between the two extreme methods differs from 0,
-    Bonferroni-corrected over the pairs of methods and Holm-corrected over the measures.
+    Bonferroni-corrected over the pairs of methods and Holm-corrected over the measures. Controls
+    (train accuracy) are no measures in either part. The top three are those of the article's own
+    measures; where no more than three of them have a range, of all measures of the table.
     """
     statement = (
         "The defense matters: the range over methods of τ within a method exceeds 0.3, "
-        "and boundary_thickness is among the three largest."
+        "and boundary_thickness is among the three largest of the article's measures."
     )
     methods = [key for key in result.within if key[0] == "method" and not _standard(result, key)]
     if len(methods) < 2:
         return _undecided(statement, "fewer than two methods with inner maximisation")
+    measures = result.sample.measures
     draws = np.stack([result.within[key] for key in methods])
+    draws = np.where([is_control(m) for m in measures], np.nan, draws)
     trainings = np.stack([result.trainings_within[key] for key in methods])
     spread = _range(draws)
     usable = ~np.isnan(spread[0])
@@ -112,30 +117,51 @@ def defense_matters(result: Coefficients) -> Verdict:
         return _undecided(statement, "no measure has a τ within every method")
     wide = _wide(draws, trainings) & (spread[0] > _RANGE)
     low, high = intervals.percentile(spread[1:], 1 - _LEVEL, trainings.min(axis=0))
-    order = np.argsort(-np.nan_to_num(spread, nan=-1.0), axis=1)
     name = "boundary_thickness"
-    detail = f"{int(wide.sum())} of {count(int(usable.sum()), 'measure')} have such a range"
+    detail = (
+        f"{int(wide.sum())} of {count(int(usable.sum()), 'measure')} (controls left out) "
+        f"{'has' if wide.sum() == 1 else 'have'} such a range"
+    )
     some: Outcome = "holds" if wide.any() else "undecided"
     if np.nanmax(high) < _RANGE:
         some = "does not hold"
-    measures = result.sample.measures
     if name not in measures or not usable[measures.index(name)]:
-        top = int(order[0, 0])
+        top = int(np.nanargmax(spread[0]))
         outcome: Outcome = "does not hold" if some == "does not hold" else "undecided"
         detail += f", {measures[top]} the largest; boundary_thickness was not measured"
     else:
         top = measures.index(name)
-        inside = float((order[1:, :3] == top).any(axis=1).mean())
-        leads: Outcome = _by_share(inside)
+        leads, place = _among_the_largest(spread, top, [m in ARTICLE for m in measures])
         parts: set[Outcome] = {some, leads}
         outcome = next(o for o in ("does not hold", "undecided", "holds") if o in parts)
-        place = int(np.flatnonzero(order[0] == top)[0]) + 1
-        detail += (
-            f"; boundary_thickness has place {place}, and is among the three largest in "
-            f"{inside:.0%} of resamples"
-        )
+        detail += f"; boundary_thickness has {place}"
     value, n = float(spread[0, top]), _n(result, top, *methods)
     return Verdict(statement, outcome, value, float(low[top]), float(high[top]), n, detail)
+
+
+def _among_the_largest(spread: Floats, own: int, article: Sequence[bool]) -> tuple[Outcome, str]:
+    """Whether column ``own`` of ``spread`` (1 + D, M) is in the top three, and its place in words.
+
+    Among the columns of the ``article``; among all that have a value where those are too few to
+    have a fourth. A place among three or fewer tells nothing.
+    """
+    usable = ~np.isnan(spread[0])
+    ours = usable & np.array(article)
+    only_article = int(ours.sum()) > _TOP
+    ranked = np.flatnonzero(ours if only_article else usable)
+    order = ranked[np.argsort(-np.nan_to_num(spread[:, ranked], nan=-1.0), axis=1)]
+    place = int(np.flatnonzero(order[0] == own)[0]) + 1
+    whom = (
+        f"the {len(ranked)} of the article's {len(ARTICLE)} measures that have a range"
+        if only_article
+        else f"{count(len(ranked), 'measure')}, as only {int(ours.sum())} of the article's "
+        f"{len(ARTICLE)} {'has' if ours.sum() == 1 else 'have'} a range"
+    )
+    if len(ranked) <= _TOP:
+        return "undecided", f"place {place} among {whom}: too few to tell"
+    inside = float((order[1:, :_TOP] == own).any(axis=1).mean())
+    share = f"is among the three largest in {inside:.0%} of resamples"
+    return _by_share(inside), f"place {place} among {whom}, and {share}"
 
 
 def reversed_measures(result: Coefficients) -> Verdict:

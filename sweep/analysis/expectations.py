@@ -5,7 +5,9 @@ Measures from outside the repository are not in the registry; nothing is expecte
 
 from __future__ import annotations
 
-from measures import MEASURES, NOISY
+from measures import MEASURES, NOISY, SETS
+
+ARTICLE = frozenset(SETS["paper"])  # the measures that Kim et al. (2023) compare
 
 
 def family(name: str) -> str | None:

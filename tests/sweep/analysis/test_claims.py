@@ -61,7 +61,8 @@ def test_defense_matters() -> None:
     verdict = claims.defense_matters(measured(boundary_thickness=turning, **steady))
     assert verdict.outcome == "holds"
     assert verdict.value > 1
-    assert "1 of 5 measures have such a range; boundary_thickness has place 1" in verdict.detail
+    assert "1 of 5 measures (controls left out) has such a range" in verdict.detail
+    assert "place 1 among 5 measures, as only 1 of the article's 16 has a range" in verdict.detail
     others = {f"turning{k}": turning + 0.1 * noise(9 + k, GRID) for k in range(3)}
     verdict = claims.defense_matters(measured(boundary_thickness=near(0.3, 5), **others))
     assert verdict.outcome == "does not hold"
@@ -69,6 +70,43 @@ def test_defense_matters() -> None:
     assert verdict.outcome == "undecided"
     assert "was not measured" in verdict.detail
     assert claims.defense_matters(measured(**steady)).outcome == "does not hold"
+
+
+TURNING = GAP * by("method", standard=1, at=1, trades=-1, mart=1) + 0.5 * noise(1, GRID)
+
+
+def test_controls_do_not_decide_whether_the_defense_matters() -> None:
+    """Only train accuracy, and copies of it, have a range: no proposed property has."""
+    steady = {f"steady{k}": near(0.3, k) for k in range(3)}
+    control = {"train_accuracy": TURNING, "entropy": TURNING, "ece": TURNING}
+    steady["boundary_thickness"] = near(0.3, 5)
+    verdict = claims.defense_matters(measured(**control, **steady))
+    assert verdict.outcome == "does not hold"
+    assert "0 of 4 measures (controls left out)" in verdict.detail
+    turning = steady | {"boundary_thickness": TURNING}
+    stronger = {name: TURNING + 0.01 * noise(k, GRID) for k, name in enumerate(control)}
+    verdict = claims.defense_matters(measured(**stronger, **turning))
+    assert verdict.outcome == "holds"
+    assert "boundary_thickness has place 1 among 4 measures" in verdict.detail
+    absent = claims.defense_matters(measured(**control, steady=near(0.3, 1)))
+    assert "steady the largest" in absent.detail
+
+
+def test_the_three_largest_are_those_of_the_articles_measures() -> None:
+    """Further measures of a table are no rivals; where the article's are too few, it is said."""
+    article = dict.fromkeys(("path_norm", "x_grad_norm", "local_lip", "average_ce"), near(0.3, 2))
+    wider = GAP * by("method", standard=1, at=1, trades=-1, mart=1)
+    others = {f"mine{k}": wider + 0.1 * noise(20 + k, GRID) for k in range(4)}
+    verdict = claims.defense_matters(measured(boundary_thickness=TURNING, **others, **article))
+    assert verdict.outcome == "holds"
+    assert "place 1 among the 5 of the article's 16 measures that have a range" in verdict.detail
+    verdict = claims.defense_matters(measured(boundary_thickness=TURNING, **others))
+    assert verdict.outcome == "does not hold"
+    assert "place 5 among 5 measures, as only 1 of the article's 16 has" in verdict.detail
+    few = claims.defense_matters(measured(boundary_thickness=TURNING, mine=near(0.3, 1)))
+    assert few.outcome == "undecided"
+    assert "place 1 among 2 measures" in few.detail
+    assert "too few to tell" in few.detail
 
 
 def test_reversed_measures() -> None:
