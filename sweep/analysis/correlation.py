@@ -81,7 +81,8 @@ def correlate(
 
     Returns a frame indexed by measure (without prefix), with columns
 
-    * ``n``: models used; ``trainings``: trainings they come from
+    * ``n``: models used; ``trainings``: trainings they come from (settings, where models have
+      several seeds): what is resampled
     * ``tau``, ``p``, ``p_holm``: Kendall's tau_b, its p-value, corrected over the measures
     * ``psi``: mean of ``psi_<axis>``; ``cells_<axis>``, ``pairs_<axis>``: cells it is the mean
       of and the pairs in them; ``tied_<axis>``: cells left out, as measure or target is constant

@@ -13,11 +13,14 @@ from sweep.analysis.table import Bools, usable
 
 @dataclass(frozen=True)
 class Selection:
-    """``used``: usable models of the main seed that do not mask. ``masking``: those that do:
-    their robust accuracy is contradicted by another attack. ``removed``: reason -> models."""
+    """``used``: usable models of the grid that do not mask. ``masking``: those that do: their
+    robust accuracy is contradicted by another attack. ``replicates``: usable models that do not
+    mask, of seeds that only a part of the grid has (:func:`sweep.analysis.seeds.split_seeds`).
+    ``removed``: reason -> models."""
 
     used: pd.DataFrame
     masking: pd.DataFrame
+    replicates: pd.DataFrame
     removed: dict[str, int]
 
 
@@ -38,7 +41,8 @@ def select(table: pd.DataFrame) -> Selection:
     if used.empty:
         gone = ", ".join(f"{reason}: {n}" for reason, n in removed.items() if n)
         raise ValueError(f"no usable model among {len(table)} ({gone}): nothing to correlate")
-    return Selection(used, counted[masks], removed)
+    again = usable(replicates)
+    return Selection(used, counted[masks], again[~_flagged(again)], removed)
 
 
 def _flagged(table: pd.DataFrame) -> Bools:

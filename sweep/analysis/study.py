@@ -14,7 +14,7 @@ from sweep.analysis.correlation import coefficients, correlate, summarise, tau_a
 from sweep.analysis.seeds import seed_noise
 from sweep.analysis.selection import select
 from sweep.analysis.sign_error import Correctness, SignErrors, sign_errors
-from sweep.analysis.table import TARGETS, sample, standard_rows, usable, varied_axes
+from sweep.analysis.table import TARGETS, sample, standard_rows, varied_axes
 from sweep.analysis.user_claims import Claim, check_claim
 
 MIN_MODELS = 8  # in a subset (without standard, masking) that gets coefficients of its own
@@ -23,7 +23,7 @@ MIN_MODELS = 8  # in a subset (without standard, masking) that gets coefficients
 @dataclass(frozen=True)
 class Analysis:
     """``table``: every row. ``used``: the models that the coefficients rest on: usable, of the
-    main seed, not masking. ``removed``: why the others do not count, with numbers.
+    grid's own seeds, not masking. ``removed``: why the others do not count, with numbers.
 
     ``results``: frames of :func:`sweep.analysis.correlate`: ``"all models"``, and
     ``"without standard"`` where there are some. ``targets``: tau alone, by target and subset.
@@ -56,6 +56,11 @@ class Analysis:
     @property
     def axes(self) -> list[str]:
         return varied_axes(self.used)
+
+    @property
+    def unit(self) -> str:
+        """What is resampled: ``training``, or ``setting`` where the seed is an axis."""
+        return "setting" if "seed" in self.axes else "training"
 
     @property
     def standard(self) -> int:
@@ -115,7 +120,7 @@ def analyse(
         ),
         identical=identical,
         signs=sign_errors(used, target=target, correctness=correctness),
-        seeds=seed_noise(usable(table), target=target),
+        seeds=seed_noise(used, selection.replicates, target=target),
         verdicts=article_claims(result, identical=identical, comparison=comparison),
         own_verdicts=[check_claim(used, claim, draws=draws, seed=seed) for claim in claims],
         comparison=comparison,

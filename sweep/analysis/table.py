@@ -68,6 +68,14 @@ def varied_axes(table: pd.DataFrame) -> list[str]:
     return [axis for axis in axis_names(table) if table[axis].nunique(dropna=True) >= 2]
 
 
+def setting_numbers(table: pd.DataFrame, *without: str) -> Ints:
+    """(n,) equal numbers where all axes but ``without`` are equal; null is a level of its own."""
+    axes = [axis for axis in axis_names(table) if axis not in without]
+    if not axes:
+        return np.zeros(len(table), dtype=np.int64)
+    return np.asarray(table.groupby(axes, dropna=False).ngroup(), dtype=np.int64)
+
+
 def usable(table: pd.DataFrame) -> pd.DataFrame:
     """The models an analysis may rest on: status ``done`` and better than chance.
 
@@ -115,10 +123,12 @@ class Sample:
 
     ``x`` (n, M) and ``y`` (n,) are dense ranks, NaN where there is no value; ``target_values``
     (n,) are what ``y`` ranks. ``trainings`` (n,) numbers the training of each model, and rows
-    are sorted by it. ``codes[axis]`` (n,) indexes ``levels[axis]``; null is -1. ``axes`` are
-    those asked for, ``codes`` has all that the table knows: "only k varies" is a statement about
-    every axis. ``no_cells`` says why models cannot be compared along one axis while another is
-    held; None if they can.
+    are sorted by it; where models have several seeds, it numbers their settings (seed and
+    checkpoint left out), since replicates are no independent evidence. It is what is resampled.
+    ``codes[axis]`` (n,) indexes ``levels[axis]``; null is -1. ``axes`` are those asked for,
+    ``codes`` has all that the table knows: "only k varies" is a statement about every axis.
+    ``no_cells`` says why models cannot be compared along one axis while another is held; None if
+    they can.
     """
 
     measures: tuple[str, ...]
@@ -185,7 +195,7 @@ def sample(
         )
     varied = varied_axes(table)
     columns = [MEASURE + name for name in names] + list(predictors)
-    trainings, _ = pd.factorize(table["training_id"])
+    trainings = _independent(table)
     order = np.argsort(trainings, kind="stable")
     table = table.iloc[order]
     values = np.column_stack([_numeric(table[column]) for column in columns])
@@ -203,12 +213,21 @@ def sample(
         y=dense_ranks(target_values),
         model_ids=tuple(table["model_id"].astype(str)),
         target_values=target_values,
-        trainings=trainings[order].astype(np.int64),
+        trainings=trainings[order],
         codes=codes,
         levels=levels,
         standard=standard_rows(table),
         no_cells=_no_cells(varied),
     )
+
+
+def _independent(table: pd.DataFrame) -> Ints:
+    """(n,) the number of each row's training or, with several seeds, of its setting."""
+    trainings, _ = pd.factorize(table["training_id"])
+    if "seed" in table.columns and table["seed"].nunique() >= 2:
+        setting = pd.Series(setting_numbers(table, "seed", "early_stopping"))
+        trainings, _ = pd.factorize(setting.groupby(trainings).transform("first"))
+    return trainings.astype(np.int64)
 
 
 def _no_cells(varied: Sequence[str]) -> str | None:

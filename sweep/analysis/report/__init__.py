@@ -46,9 +46,9 @@ def _page(analysis: Analysis) -> str:
             "coefficients",
             "Coefficients",
             f"Kendall's τ of each measure with the {spoken(analysis.target)}. A filled dot: the "
-            "95 % interval, a bootstrap over trainings, excludes 0. Ψ compares only models that "
-            "differ in a single axis. ≈: noisy, two seeds of the measure disagree. Click a heading "
-            "to sort.",
+            f"95 % interval, a bootstrap over {analysis.unit}s, excludes 0. Ψ compares only models "
+            "that differ in a single axis. ≈: noisy, two seeds of the measure disagree. Click a "
+            "heading to sort.",
             _coefficients(analysis),
         ),
         (
@@ -133,7 +133,7 @@ def _coefficients(analysis: Analysis) -> Markup:
     for subset, frame in analysis.results.items():
         if len(analysis.results) > 1:
             parts.append(tag("h3", subset[0].upper() + subset[1:]))
-        parts.append(coefficients.forest(strongest_first(frame)))
+        parts.append(coefficients.forest(strongest_first(frame), analysis.unit))
     return join(parts)
 
 

@@ -14,10 +14,13 @@ from sweep.analysis.wording import compact, interval, signed
 _WIDTH, _HEIGHT, _MARGIN = 250, 22, 8
 
 
-def forest(frame: pd.DataFrame) -> Markup:
-    """One row per measure: tau drawn with its interval, then the numbers."""
+def forest(frame: pd.DataFrame, unit: str) -> Markup:
+    """One row per measure: tau drawn with its interval, then the numbers.
+
+    ``unit`` is what was resampled (:attr:`sweep.analysis.Analysis.unit`).
+    """
     headings: list[str | Markup] = ["measure", _scale(), "τ", "95 % interval", "p (Holm)", "Ψ"]
-    headings += ["95 % interval of Ψ", "models", "trainings"]
+    headings += ["95 % interval of Ψ", "models", f"{unit}s"]
     rows, keys = [], []
     for name, row in frame.iterrows():
         rows.append(

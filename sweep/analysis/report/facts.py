@@ -33,7 +33,17 @@ def what_was_run(analysis: Analysis) -> Markup:
         f"the coefficients rest on {len(analysis.used):,} of them"
         + (f" (left out: {gone})." if gone else ".")
     )
-    return join((tag("p", rests), levels))
+    return join((tag("p", rests), _seeds(analysis), levels))
+
+
+def _seeds(analysis: Analysis) -> Markup | None:
+    """That the seed is an axis, and what follows from it."""
+    if analysis.unit != "setting":
+        return None
+    return tag(
+        "p", "The seed is an axis of this study, so models of each count. Those that differ in "
+        "nothing but seed and checkpoint are not independent: intervals resample settings."
+    )  # fmt: skip
 
 
 def models(analysis: Analysis) -> Markup:

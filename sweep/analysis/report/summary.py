@@ -9,6 +9,7 @@ from sweep.analysis.study import Analysis
 from sweep.analysis.wording import count, interval, listed, signed
 
 _CLEAR = 0.05  # adjusted p-value below which a correlation is called different from zero
+_MANY_OUT = 0.25  # share of a table, left out as replicates, that deserves a warning
 _NAMED = 4  # measures named in a sentence before it says "and others"
 
 
@@ -30,6 +31,7 @@ def _sentences(analysis: Analysis) -> list[Markup]:
     sentences += _dependence(ranked)
     sentences += _claims(analysis)
     sentences += _standard(analysis)
+    sentences += _other_seeds(analysis)
     sentences += _small(analysis)
     return sentences
 
@@ -158,14 +160,29 @@ def _standard(analysis: Analysis) -> list[Markup]:
     ]
 
 
+def _other_seeds(analysis: Analysis) -> list[Markup]:
+    """Where many models stay out because their seeds have only a part of the grid."""
+    out, table = analysis.removed["seed replicates"], analysis.table
+    if out < _MANY_OUT * len(table):
+        return []
+    whole = sorted(analysis.used["seed"].unique())
+    return [
+        _caution(
+            f"{count(out, 'model')} of {len(table):,} are in no coefficient: only seed "
+            f"{listed([str(seed) for seed in whole])} covers the grid, models of other seeds count "
+            "as replicates. Train the rest of the grid with those to make the seed an axis."
+        )
+    ]
+
+
 def _small(analysis: Analysis) -> list[Markup]:
-    trainings = analysis.used["training_id"].nunique()
-    if trainings >= 50:
+    number, unit = int(analysis.main["trainings"].max()), analysis.unit
+    if number >= 50:
         return []
     return [
         _caution(
-            f"This study is small ({count(trainings, 'training')}): intervals are wide, and a "
-            "bootstrap over so few trainings is itself approximate."
+            f"This study is small ({count(number, unit)}): intervals are wide, and a "
+            f"bootstrap over so few {unit}s is itself approximate."
         )
     ]
 
