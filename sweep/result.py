@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sweep import analysis, table
 from sweep.analysis.user_claims import Claim
+from sweep.analysis.wording import count, percent
 from sweep.console import console, errors
 from sweep.store import Store
 
@@ -36,6 +37,8 @@ def show_result(
             comparison=comparison,
         )
         console.print(analysis.terminal_table(result.results["all models"]))
+        if not result.masking_by_level.empty:
+            console.print(_masking(result), markup=False)
         if result.no_cells:
             console.print(f"no Ψ: {result.no_cells}", markup=False)
         path = analysis.report.render(result, folder / "report")
@@ -45,3 +48,14 @@ def show_result(
     console.print(f"one row per model: {folder / 'models.parquet'}", markup=False)
     console.print(str(path), markup=False)
     return path
+
+
+def _masking(result: analysis.Analysis) -> str:
+    """How many models were set apart, and where most."""
+    levels = result.masking_by_level.to_dict("records")
+    worst = max(levels, key=lambda level: float(level["share"]))
+    return (
+        f"{count(result.removed['masking'], 'model')} set apart as masking, most where "
+        f"{worst['axis']}={worst['level']} ({percent(worst['share'])}); the report has the "
+        "coefficients with them, too"
+    )

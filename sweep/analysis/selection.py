@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from sweep.analysis.seeds import split_seeds
-from sweep.analysis.table import Bools, usable
+from sweep.analysis.table import Bools, axis_names, usable
+from sweep.axes import level_name, level_order
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,29 @@ class Selection:
     masking: pd.DataFrame
     replicates: pd.DataFrame
     removed: dict[str, int]
+
+    @property
+    def with_masking(self) -> pd.DataFrame:
+        """The models that would count if none was set apart as masking."""
+        return pd.concat([self.used, self.masking]).sort_index() if len(self.masking) else self.used
+
+    @property
+    def masking_by_level(self) -> pd.DataFrame:
+        """How evenly masking takes models away: ``axis level models masking share``.
+
+        One row per level of every axis with several, null included: the usable models there, how
+        many of them mask, and which share that is. Empty if none masks.
+        """
+        rows = [
+            (axis, level_name(level), int(here.sum()), int((here & masks).sum()))
+            for table, masks in [(self.with_masking, _flagged(self.with_masking))]
+            for axis in axis_names(table)
+            if len(self.masking) and table[axis].nunique(dropna=False) >= 2
+            for level in sorted(table[axis].unique(), key=level_order)
+            for here in [(table[axis].map(level_name) == level_name(level)).to_numpy(dtype=bool)]
+        ]
+        frame = pd.DataFrame(rows, columns=["axis", "level", "models", "masking"])
+        return frame.assign(share=frame["masking"] / frame["models"])
 
 
 def select(table: pd.DataFrame) -> Selection:

@@ -25,9 +25,11 @@ class Analysis:
     """``table``: every row. ``used``: the models that the coefficients rest on: usable, of the
     grid's own seeds, not masking. ``removed``: why the others do not count, with numbers.
 
-    ``results``: frames of :func:`sweep.analysis.correlate`: ``"all models"``, and
-    ``"without standard"`` where there are some. ``targets``: tau alone, by target and subset.
+    ``results``: frames of :func:`sweep.analysis.correlate`: ``"all models"`` that are used,
+    ``"without standard"`` where there are some, and ``"with masking models"`` where some were set
+    apart. ``targets``: tau alone, by target and subset of the used models.
     ``masking``: tau alone over the rows whose robustness is contradicted; None if few.
+    ``masking_by_level``: see :attr:`sweep.analysis.Selection.masking_by_level`.
     ``no_cells``: why there are no psi; None if there are.
     """
 
@@ -39,6 +41,7 @@ class Analysis:
     results: dict[str, pd.DataFrame]
     targets: dict[tuple[str, str], pd.DataFrame]
     masking: pd.DataFrame | None
+    masking_by_level: pd.DataFrame
     controls: Controls | None
     identical: list[list[str]]
     signs: SignErrors
@@ -102,6 +105,10 @@ def analyse(
     if MIN_MODELS <= len(robust) < len(used):
         subsets["without standard"] = robust
         results["without standard"] = correlate(robust, target=target, draws=draws, seed=seed)
+    if len(selection.masking):
+        results["with masking models"] = correlate(
+            selection.with_masking, target=target, draws=draws, seed=seed
+        )
     identical = near_identical(used, target=target)
     control = control_of(target)
     return Analysis(
@@ -113,6 +120,7 @@ def analyse(
         results=results,
         targets=_other_targets(subsets, target, draws, seed),
         masking=_masking(selection.masking, target, draws, seed),
+        masking_by_level=selection.masking_by_level,
         controls=(
             controls(used, target=target, draws=draws, seed=seed)
             if control in used.columns and control != target

@@ -69,8 +69,8 @@ def _page(analysis: Analysis) -> str:
         (
             "targets",
             "Other targets",
-            "τ with its 95 % interval, over all models and without those trained without an "
-            "adversary.",
+            "τ with its 95 % interval, over all models that count, without those trained without "
+            "an adversary, and with those kept that were set apart as masking.",
             findings.targets(analysis),
         ),
         (

@@ -33,7 +33,7 @@ def what_was_run(analysis: Analysis) -> Markup:
         f"the coefficients rest on {len(analysis.used):,} of them"
         + (f" (left out: {gone})." if gone else ".")
     )
-    return join((tag("p", rests), _seeds(analysis), levels))
+    return join((tag("p", rests), _seeds(analysis), _masking(analysis), levels))
 
 
 def _seeds(analysis: Analysis) -> Markup | None:
@@ -44,6 +44,22 @@ def _seeds(analysis: Analysis) -> Markup | None:
         "p", "The seed is an axis of this study, so models of each count. Those that differ in "
         "nothing but seed and checkpoint are not independent: intervals resample settings."
     )  # fmt: skip
+
+
+def _masking(analysis: Analysis) -> Markup | None:
+    """How many models masking took from each level of each axis: an uneven loss is a bias."""
+    frame = analysis.masking_by_level
+    if frame.empty:
+        return None
+    note = (
+        "Models set apart as masking: another attack contradicts their robust accuracy. Where one "
+        "level of an axis loses more than another, the coefficients rest on a biased part of the "
+        "grid; they stand below with these models kept, too."
+    )
+    keys = [[entry[column] for column in frame.columns] for entry in frame.to_dict("records")]
+    rows = [[*key[:-1], percent(key[-1])] for key in keys]
+    headings = ["axis", "level", "models", "masking", "share"]
+    return join((tag("p", note, class_="note"), data_table(headings, rows, sort_keys=keys)))
 
 
 def models(analysis: Analysis) -> Markup:

@@ -20,6 +20,8 @@ from synthetic import LARGER, noise, study
 from sweep.analysis import analyse, correlate, report, terminal_table, usable
 from sweep.analysis.report.exports import latex
 from sweep.analysis.report.markup import Markup, embedded_json, tag
+from sweep.result import show_result
+from sweep.store import Store
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -196,6 +198,42 @@ def test_rows_with_masking_are_apart(table: pd.DataFrame) -> None:
     assert len(analysis.used) == 28
     assert analysis.masking is not None
     assert analysis.masking.loc["good", "n"] == 27  # one of them diverged
+
+
+def test_what_masking_takes_from_each_level_is_shown(table: pd.DataFrame, tmp_path: Path) -> None:
+    """An uneven loss biases the coefficients: it is seen, and they are given with all."""
+    flagged = table.assign(masking=(table["steps"] == 10).to_numpy() & (table["batch_size"] == 64))
+    found = analyse(flagged, draws=5)
+    lost = found.masking_by_level.set_index(["axis", "level"])["masking"]
+    assert lost["steps", "10"] == lost["batch_size", "64"] == found.removed["masking"] == 12
+    assert lost["steps", "1"] == lost["steps", "null"] == lost["batch_size", "32"] == 0
+    models = found.masking_by_level.groupby("axis")["models"].sum()
+    assert set(models) == {len(table) - 1}  # one diverged
+    kept = found.results["with masking models"]
+    everyone = correlate(usable(table), draws=5)
+    pd.testing.assert_series_equal(kept["tau"], everyone["tau"])
+    pd.testing.assert_series_equal(kept["psi_steps"], everyone["psi_steps"])
+    parsed = outline(report.render(found, tmp_path, formats=()))
+    assert "Models set apart as masking" in parsed.text
+    assert "With masking models" in parsed.text
+    assert (tmp_path / "tables/coefficients_with_masking_models.csv").is_file()
+    none = analyse(table.assign(masking=False), draws=5)
+    assert none.masking_by_level.empty
+    assert set(none.results) == {"all models", "without standard"}
+
+
+def test_the_terminal_says_where_masking_takes_most(
+    table: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flagged = table.assign(masking=table["method"] == "mart")
+    monkeypatch.setattr("sweep.table.collect", lambda store, study: flagged)
+    monkeypatch.setattr("sweep.table.correctness", lambda store, study: None)
+    assert show_result(Store(tmp_path), "s") is not None
+    line = "16 models set apart as masking, most where method=mart (100.0 %)"
+    assert line in capsys.readouterr().out
 
 
 def test_replicates_stay_out(table: pd.DataFrame) -> None:
