@@ -43,8 +43,10 @@ def perturbed_gradients(
     """Leave in ``.grad`` the gradient of the loss at the perturbed weights, which are taken back.
 
     Returns the loss at the perturbed weights. ``loss_scale`` multiplies what is differentiated
-    (fp16); the perturbation does not depend on it.
+    (fp16); the perturbation does not depend on it. Where it makes a gradient overflow, nothing is
+    perturbed and ``.grad`` is not finite, so that the scaler skips the step and lowers the scale.
     """
+    scaled = loss_scale is not None
 
     def differentiate(x_adv: Tensor) -> LossTerms:
         with autocast(x.device, precision):
@@ -57,18 +59,21 @@ def perturbed_gradients(
     if awp.form == "layerwise":
         with unchanged_statistics(model):
             differentiate(x_adv)
-        with worst_weights(model, awp.gamma, awp.form):
+        with worst_weights(model, awp.gamma, awp.form, may_overflow=scaled):
             return differentiate(x_adv)
     differentiate(x_adv)
-    with worst_weights(model, awp.gamma, awp.form):
+    with worst_weights(model, awp.gamma, awp.form, may_overflow=scaled):
         return differentiate(method.adversarial(model, x, y, attack))
 
 
 @contextmanager
-def worst_weights(model: nn.Module, gamma: float, form: PerturbationForm) -> Iterator[None]:
+def worst_weights(
+    model: nn.Module, gamma: float, form: PerturbationForm, *, may_overflow: bool = False
+) -> Iterator[None]:
     """Inside, the weights are moved along ``.grad``, which is then cleared; afterwards as before.
 
-    The restored weights are bit for bit the original ones.
+    The restored weights are bit for bit the original ones. ``may_overflow``: where ``.grad`` is not
+    finite, the weights stay where they are, and the ``.grad`` made inside becomes NaN.
     """
     moved = [p for p in model.parameters() if p.grad is not None]
     if form == "layerwise":
@@ -77,13 +82,20 @@ def worst_weights(model: nn.Module, gamma: float, form: PerturbationForm) -> Ite
     gradients = [p.grad for p in moved if p.grad is not None]
     originals = [w.clone() for w in weights]
     sizes = _move_sizes(weights, gradients, gamma, form)
-    torch._foreach_add_(weights, torch._foreach_mul(gradients, sizes))
+    moves = list(torch._foreach_mul(gradients, sizes))
+    finite = _all_finite(gradients) if may_overflow else None
+    if finite is not None:  # without asking the device, for which it would have to wait
+        moves = [torch.where(finite, move, 0) for move in moves]
+    torch._foreach_add_(weights, moves)
     for parameter in model.parameters():
         parameter.grad = None
     try:
         yield
     finally:
         torch._foreach_copy_(weights, originals)
+    if finite is not None:
+        found = [p.grad for p in model.parameters() if p.grad is not None]
+        torch._foreach_mul_(found, torch.where(finite, 1.0, torch.nan))
 
 
 def _move_sizes(
@@ -96,6 +108,10 @@ def _move_sizes(
         return list((gamma * weight_norms / (gradient_norms + TINY)).unbind())
     ratio = gamma * weight_norms.norm() / (gradient_norms.norm() + TINY)
     return [ratio] * len(weights)
+
+
+def _all_finite(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(list(torch._foreach_norm(tensors))).isfinite().all()
 
 
 @contextmanager

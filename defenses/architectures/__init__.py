@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from defenses.architectures.layers import Normalisation, Normalise, start_normal, start_uniform
 from defenses.architectures.resnet import ResNet
@@ -117,8 +117,21 @@ def build(
     with torch.device("meta"):  # no memory, and no draws from the global generator
         network = chosen.make(num_classes, in_channels)
     network.to_empty(device="cpu")
+    tensors = {k: t for k, t in _tensors(network) if t.is_floating_point()}
+    with torch.no_grad():
+        for tensor in tensors.values():
+            tensor.fill_(torch.nan)  # not what happened to be in memory
     chosen.start(network, generator or named_generator(name, "initial weights"))
+    if unstarted := [k for k, t in tensors.items() if not bool(t.isfinite().all())]:
+        raise ValueError(
+            f"architecture={name}: its start function gives no value to {', '.join(unstarted)}"
+        )
     return nn.Sequential(Normalise(mean, std), network)
+
+
+def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from network.named_parameters()
+    yield from network.named_buffers()
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -107,6 +107,25 @@ def test_the_perturbation_raises_the_loss_and_has_its_size(
     assert all(torch.equal(p, b) for p, b in zip(small_model.parameters(), before, strict=True))
 
 
+@pytest.mark.parametrize("form", ["global", "layerwise"])
+def test_an_overflow_of_fp16_skips_the_step_and_leaves_no_trace(
+    form: Any, small_model: nn.Module, batch: Batch
+) -> None:
+    awp = WeightPerturbation(form=form, gamma=GAMMA)
+    before = {k: v.clone() for k, v in small_model.named_parameters()}
+    for scale, fits in ((2.0**40, False), (2.0**8, True)):
+        small_model.zero_grad()
+        terms = perturbed_gradients(
+            small_model, make_method("at", {}), *batch, attack(), awp,
+            precision="fp16", loss_scale=torch.tensor(scale),
+        )  # fmt: skip
+        assert bool(terms.total.isfinite())
+        assert all(bool(b.isfinite().all()) for b in small_model.buffers())
+        assert all(torch.equal(p, before[k]) for k, p in small_model.named_parameters())
+        gradients = [p.grad for p in small_model.parameters() if p.grad is not None]
+        assert all(bool(g.isfinite().all()) for g in gradients) == fits
+
+
 def test_gamma_zero_is_no_perturbation(small_model: nn.Module, batch: Batch) -> None:
     method = make_method("at", {})
     x, y = batch

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from defenses.architectures import ARCHITECTURES, build, flops, parameter_count
+from defenses.architectures import ARCHITECTURES, Architecture, build, flops, parameter_count
+from defenses.architectures.layers import start_uniform
 from defenses.randomness import generator
 
 
@@ -38,6 +39,18 @@ def test_flops_are_those_of_the_literature() -> None:
 def test_logits_for_every_image(name: str, channels: int, size: int) -> None:
     model = build(name, num_classes=7, in_channels=channels, image_size=size)
     assert model(torch.rand(2, channels, size, size)).shape == (2, 7)
+
+
+def test_every_number_of_a_network_needs_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(num_classes: int, in_channels: int) -> nn.Module:
+        pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(
+            nn.GroupNorm(1, in_channels), pooled, nn.Linear(in_channels, num_classes)
+        )
+
+    monkeypatch.setitem(ARCHITECTURES, "grouped", Architecture(make, start_uniform))
+    with pytest.raises(ValueError, match=r"architecture=grouped: .* no value to 0.weight, 0.bias$"):
+        build("grouped", num_classes=3)
 
 
 def test_normalisation_is_the_first_layer_and_part_of_the_weights() -> None:
