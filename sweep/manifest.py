@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -143,8 +144,14 @@ def latest(lines: Iterable[Job]) -> dict[int, Job]:
 
 
 def job(path: Path, number: int) -> Job:
-    """The task of one line. Raises ``ValueError`` if the manifest has no such line."""
-    for i, line in enumerate(read_manifest(path)):
-        if i == number:
-            return _from_line(line, path.parent)
-    raise ValueError(f"{path} has no line {number + 1}")
+    """The task of one line, with the models that earlier lines of its training ask for.
+
+    These count as the study's, as in ``latest``. Raises ``ValueError`` if there is no such line.
+    """
+    upto = list(itertools.islice(read_manifest(path), number + 1))
+    if len(upto) <= number:
+        raise ValueError(f"{path} has no line {number + 1}")
+    training = upto[number]["training_id"]
+    same = (line for line in upto if line["training_id"] == training)
+    (found,) = latest(_from_line(line, path.parent) for line in same).values()
+    return found

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,7 +105,12 @@ class RunLines:
         """The lines of the manifest as plain data: typed jobs, and torch, are for the workers."""
         wanted = set(lines)
         path = self.study / "manifest.jsonl"
-        found = {n: task for n, task in enumerate(read_manifest(path)) if n in wanted}
+        found: dict[int, Task] = {}
+        models: defaultdict[str, set[str]] = defaultdict(set)  # as in ``manifest.job``
+        for n, task in enumerate(read_manifest(path)):
+            models[task["training_id"]].update(task["checkpoints"])
+            if n in wanted:
+                found[n] = task | {"checkpoints": sorted(models[task["training_id"]])}
         if missing := wanted - found.keys():
             raise ValueError(f"{path} has no lines {sorted(missing)}")
         return found
