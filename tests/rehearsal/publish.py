@@ -1,26 +1,35 @@
 """Bring what the rehearsal found into the documentation: docs/rehearsal/.
 
-python -m tests.rehearsal.publish
+python -m tests.rehearsal.publish                                  from results/rehearsal
+python -m tests.rehearsal.publish docs/rehearsal/models.parquet    from this table alone
 
 The table of all models, the report's page and figures, and ``tables.md``, so that no number in
-docs/rehearsal.md was typed by hand.
+docs/rehearsal.md was typed by hand: those that are no cell of a table there stand in its first one.
+
+From a table alone nothing of results/rehearsal is needed. The sign errors of the report are then
+unweighted, which it says (the per-example correctness is in the results), and the lists of faults
+and accounts are those that ``tables.md`` has already. Change what is in the table (``masking``,
+say), write it back to docs/rehearsal/models.parquet, and publish.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scipy.stats import kendalltau
 
+from defenses.files import atomic_file
 from sweep import analysis
 from sweep.analysis.study import Analysis
-from sweep.analysis.wording import interval, signed
+from sweep.analysis.wording import interval, percent, signed
 from sweep.axes import AXES, level_name, level_order
 from sweep.store import Store
 from sweep.table import collect
@@ -33,37 +42,110 @@ METRICS = ["clean_test", "fgsm_test", "pgd_train", "pgd_test", "gap"]
 def main() -> None:
     results = PROJECT / "results" / "rehearsal"
     store = Store(results)
-    table = collect(store, "rehearsal")
+    correctness = None
+    if len(sys.argv) > 1:
+        table = pd.read_parquet(sys.argv[1])
+    else:
+        table = collect(store, "rehearsal")
+        correctness = store.read_correct
     TARGET.mkdir(exist_ok=True)
     table = table.drop(columns=["cost/measure_seconds/all", "provenance/host"], errors="ignore")
-    table.to_parquet(TARGET / "models.parquet", index=False, compression="zstd")
-    found = analysis.analyse(table, study="rehearsal", correctness=store.read_correct)
-    analysis.report.render(found, results / "report", formats=("svg",))
-    shutil.copy(results / "report" / "index.html", TARGET / "report.html")
-    shutil.copytree(results / "report" / "figures", TARGET / "figures", dirs_exist_ok=True)
-    notes = results / "rehearsal"
+    with atomic_file(TARGET / "models.parquet") as file:  # it may be what was just read
+        table.to_parquet(file, index=False, compression="zstd")
+    found = analysis.analyse(table, study="rehearsal", correctness=correctness)
+    with tempfile.TemporaryDirectory() as folder:
+        page = analysis.report.render(found, Path(folder), formats=("svg",))
+        shutil.copy(page, TARGET / "report.html")
+        shutil.copytree(page.parent / "figures", TARGET / "figures", dirs_exist_ok=True)
+    path = TARGET / "tables.md"
+    path.write_text(tables(found, results / "rehearsal", path.read_text() if path.exists() else ""))
+
+
+def tables(found: Analysis, notes: Path, before: str) -> str:
+    """All of ``tables.md``. ``notes``: the rehearsal's folder of faults and accounts; where it has
+    none, their sections are those of ``before``, the page so far."""
     sections = {
+        "Numbers of the page": numbers(found),
         "Models by method": by_method(found),
         "Along each axis": by_axis(found),
+        "Set apart as masking": masking(found),
         "Measures": measures(found),
         "The article's findings": verdicts(found),
         "Seeds": seeds(found),
         "Faults": faults(notes / "faults.jsonl"),
-        "Accounts": accounts(json.loads((notes / "accounts.json").read_text())),
+        "Accounts": accounts(notes / "accounts.json"),
     }
     text = "# Tables of the rehearsal\n\nWritten by `python -m tests.rehearsal.publish`.\n"
     for heading, lines in sections.items():
-        text += f"\n## {heading}\n\n" + "\n".join(lines) + "\n"
-    (TARGET / "tables.md").write_text(text)
+        text += f"\n## {heading}\n\n" + "\n".join(lines or section(before, heading)) + "\n"
+    return text
+
+
+def section(page: str, heading: str) -> list[str]:
+    """The lines under a heading of a page.
+
+    Raises:
+        ValueError: the page has no such heading.
+    """
+    _, found, rest = page.partition(f"\n## {heading}\n")
+    if not found:
+        raise ValueError(f"no notes of the rehearsal, and no section {heading!r} in tables.md")
+    return rest.partition("\n## ")[0].strip().splitlines()
+
+
+def numbers(found: Analysis) -> list[str]:
+    """What the page says that is no cell of the tables below."""
+    main = grid(found)
+    trainings = main.drop_duplicates("training_id")
+    chosen, last = (
+        trainings[f"provenance/training.{key}"].astype(float) for key in ("best_epoch", "epochs")
+    )
+    ends = main.pivot(index="training_id", columns="early_stopping", values="pgd_test").dropna()
+    assert found.controls is not None
+    control = found.controls.control
+    frame = found.controls.frame.dropna(subset="tau")
+    others = frame.drop(index=control)
+    adding = others.index[~others["explained"]]
+    content = [
+        ("models of the grid", f"{len(main):,}"),
+        ("further models, seed replicates", f"{len(found.table) - len(main):,}"),
+        ("models in the coefficients", f"{len(found.used):,}"),
+        *((f"left out: {reason}", f"{number:,}") for reason, number in found.removed.items()),
+        ("trainings that chose another epoch than the last",
+         f"{(chosen != last).sum()} of {len(trainings)}"),
+        ("pairs of best and last that differ in `pgd_test`",
+         f"{(ends[True] != ends[False]).sum()} of {len(ends)}"),
+        ("`gap`, lowest and highest of a model",
+         f"{signed(100 * main['gap'].min(), 1)} to {signed(100 * main['gap'].max(), 1)} points"),
+        (f"τ of `{control}`, the control, with `gap`",
+         f"{signed(frame.loc[control, 'tau'])} "
+         f"({interval(frame.loc[control, 'tau_low'], frame.loc[control, 'tau_high'])})"),
+        ("measures that add to the control", f"{len(adding)} of {len(others)}"),
+        ("they are", ", ".join(f"`{name}`" for name in adding) or "–"),
+    ]  # fmt: skip
+    return rows(["number", "value"], content)
+
+
+def grid(found: Analysis) -> pd.DataFrame:
+    """The finished models of the grid, without seed replicates."""
+    return found.table[(found.table["seed"] == 0) & (found.table["status"] == "done")]
+
+
+def masking(found: Analysis) -> list[str]:
+    """How many of the usable models the check for masking set apart, by level of each axis."""
+    records = found.masking_by_level.to_dict("records")
+    content = [(*list(record.values())[:-1], percent(record["share"])) for record in records]
+    return rows(["axis", "level", "usable models", "masking", "share"], content)
 
 
 def rows(headings: Sequence[str], content: Iterable[Sequence[object]]) -> list[str]:
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return lines + ["| " + " | ".join(map(str, row)) + " |" for row in content]
+    cells = ([str(cell).replace("|", r"\|") for cell in row] for row in content)
+    return lines + ["| " + " | ".join(row) + " |" for row in cells]
 
 
 def by_method(found: Analysis) -> list[str]:
-    main = found.table[(found.table["seed"] == 0) & (found.table["status"] == "done")]
+    main = grid(found)
     grouped = main.groupby(["method", "steps"], dropna=False)
     content = [
         (method, level_name(steps), len(part), *(f"{part[m].mean():.3f}" for m in METRICS))
@@ -73,7 +155,7 @@ def by_method(found: Analysis) -> list[str]:
 
 
 def by_axis(found: Analysis) -> list[str]:
-    main = found.table[(found.table["seed"] == 0) & (found.table["status"] == "done")]
+    main = grid(found)
     content = []
     for axis in AXES:
         for level in sorted(main[axis].unique(), key=level_order):
@@ -87,7 +169,7 @@ def by_axis(found: Analysis) -> list[str]:
 def measures(found: Analysis) -> list[str]:
     assert found.controls is not None
     main, robust = found.main, found.results["without standard"]
-    everyone = analysis.usable(found.table[found.table["seed"] == 0])
+    everyone = found.results.get("with masking models", main)
     control, noise = found.controls.frame, found.seeds
     content = []
     for name, row in main.iterrows():
@@ -104,21 +186,15 @@ def measures(found: Analysis) -> list[str]:
                 signed(row["psi"]),
                 signed(row["pi"]),
                 signed(robust.loc[name, "tau"]),
-                signed(_tau(everyone, str(name))),
+                signed(everyone.loc[name, "tau"]),
                 f"{signed(partial['partial'])} "
                 f"({interval(partial['partial_low'], partial['partial_high'])})",
-                f"{noise.loc[name, 'ratio']:.2f}" if name in noise.index else "–",
+                _written(noise["ratio"].get(name, math.nan), ".2f"),
             )
         )
     headings = ["measure", "models", "τ", "95 % interval", "Ψ", "π"]
     headings += ["τ without standard", "τ with masked rows"]
     return rows([*headings, "partial τ given robust train accuracy", "seed sd / spread"], content)
-
-
-def _tau(table: pd.DataFrame, name: str) -> float:
-    """SciPy's τ over all rows that have a value, those that the check for masking set apart too."""
-    part = table[[f"measure/{name}", "gap"]].astype(float).dropna()
-    return float(kendalltau(part.iloc[:, 0], part.iloc[:, 1]).statistic)
 
 
 def verdicts(found: Analysis) -> list[str]:
@@ -140,10 +216,20 @@ def seeds(found: Analysis) -> list[str]:
 
 
 def _three(row: pd.Series[Any]) -> tuple[str, str, str]:
-    return f"{row['sd']:.4g}", f"{row['ratio']:.3f}", f"{row['below']:.3f}"
+    formats = {"sd": ".4g", "ratio": ".3f", "below": ".3f"}
+    sd, ratio, below = (_written(row[key], form) for key, form in formats.items())
+    return sd, ratio, below
+
+
+def _written(value: float, form: str) -> str:
+    """A number in the given format; a dash where there is none."""
+    return "–" if math.isnan(value) else f"{value:{form}}"
 
 
 def faults(path: Path) -> list[str]:
+    """The faults that struck; nothing where there are no notes of them."""
+    if not path.exists():
+        return []
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     content = [
         (f"{datetime.fromtimestamp(e['time']):%H:%M:%S}", e["models"], e["fault"], e["what"])
@@ -152,8 +238,11 @@ def faults(path: Path) -> list[str]:
     return rows(["time", "models with a row", "fault", "what happened"], content)
 
 
-def accounts(content: dict[str, Any]) -> list[str]:
-    shown = {k: v for k, v in content.items() if k != "faults"}
+def accounts(path: Path) -> list[str]:
+    """The accounts of the run; nothing where there are no notes of them."""
+    if not path.exists():
+        return []
+    shown = {k: v for k, v in json.loads(path.read_text()).items() if k != "faults"}
     return rows(["account", "value"], [(k, _flat(v)) for k, v in shown.items()])
 
 
