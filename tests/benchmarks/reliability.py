@@ -62,12 +62,14 @@ def values(root: Path, study: str, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def table(measured: dict[str, np.ndarray]) -> str:
-    lines = ["| measure | τ between seeds | models | |", "|---|---|---|---|"]
+    """The table of docs/reliability.md, from measure -> values (models, seeds)."""
+    lines = ["| measure | τ between seeds | models with a value | |", "|---|---|---|---|"]
     for name, rows in measured.items():
-        rows = rows[np.isfinite(rows).all(axis=1)]
-        tau = kendalltau(rows[:, 0], rows[:, 1]).statistic if len(rows) > 1 else math.nan
+        known = rows[np.isfinite(rows).all(axis=1)]
+        tau = kendalltau(known[:, 0], known[:, 1]).statistic if len(known) > 1 else math.nan
         mark = "" if tau >= NOISY else ("noisy" if math.isfinite(tau) else "undefined")
-        lines.append(f"| `{name}` | {tau:.3f} | {len(rows)} | {mark} |")
+        number = f" {tau:.3f} " if math.isfinite(tau) else " "
+        lines.append(f"| `{name}` |{number}| {len(known)} of {len(rows)} | {mark} |")
     return "\n".join(lines)
 
 
