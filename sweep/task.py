@@ -216,12 +216,14 @@ def _finish_model(
         values, correct = steps.evaluate(model, data, threat, job.evaluation, metrics, known)
         for name, value in values.items():
             definitions.keep(row, "metrics", name, value)
-        row["costs"]["evaluate_seconds"] = round(time.perf_counter() - started, 4)
+        seconds = round(time.perf_counter() - started, 4)
+        if any(name in steps.ACCURACY for name in metrics):  # what `plan` foresees costs from
+            row["costs"]["evaluate_seconds"] = seconds
         row["provenance"]["evaluation"] = here
         held.check()
         store.write_correct(model_id, correct, wanted["metrics"])
         row = store.write_row(row, before_commit=held.check)
-        log.info("evaluated %s in %.1f s", checkpoint, row["costs"]["evaluate_seconds"])
+        log.info("evaluated %s in %.1f s", checkpoint, seconds)
     if measures:
         started = saved = time.perf_counter()
         costs = row["costs"].setdefault("measure_seconds", {})

@@ -87,3 +87,26 @@ def test_a_failure_after_training_is_seen_by_those_who_asked_for_it(tmp_path: Pa
     assert progress(third.jobs, store).status == {model: "missing"}
     assert task.run(third.jobs[0], store).outcome == "done"
     assert progress(second.jobs, store).status == {model: "oom"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["evaluation.masking_images=8"],
+        ["evaluation.masking_images=0", "evaluation=autoattack", "evaluation.autoattack_images=2"],
+    ],
+    ids=["masking", "autoattack"],
+)
+def test_what_the_accuracies_cost_is_kept_when_others_are_added(
+    tmp_path: Path, more: list[str]
+) -> None:
+    few = [*SMALL, "measures=[]", "dataset.test_size=16", f"results_dir={tmp_path}"]
+    first = plan([*few, "evaluation.masking_images=0"])
+    (row,) = task.run(first.jobs[0], first.store).rows
+    row["costs"]["evaluate_seconds"] = 1234.5
+    first.store.write_row(row)
+    (after,) = task.run(plan([*few, *more]).jobs[0], first.store).rows
+    assert after["metrics"].keys() > row["metrics"].keys()
+    assert after["costs"] == row["costs"]
+    (again,) = task.run(plan([*few, "evaluation.steps=2"]).jobs[0], first.store).rows
+    assert again["costs"]["evaluate_seconds"] != 1234.5
