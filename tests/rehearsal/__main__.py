@@ -52,7 +52,7 @@ def main() -> None:
     results = Path(sys.argv[1]) if len(sys.argv) > 1 else PROJECT / "results" / "rehearsal"
     at = scene(results.absolute())
     replicates = ("study.sample=24", "seed=1,2,3")
-    further = ("measures=rehearsal_more", "evaluation.masking_images=32")
+    further = ("measures=rehearsal_more", "evaluation.masking_images=128")
     complete(at)
     complete(at, *replicates)
     complete(at, *further)
