@@ -6,12 +6,13 @@ import math
 
 from measures.distance_from_init import layer_pairs
 from measures.engine.context import Context
+from measures.engine.measure import Undefined
 from measures.weight_totals import both_norms
 
 
 def log_spec_init_main(context: Context) -> float:
     """Σ_l log ‖W_l‖₂² - 2 log γ + log Σ_l ‖W_l - W_l⁰‖_F²/‖W_l‖₂², γ as in ``inverse_margin``.
-    Dziugaite et al., NeurIPS 2020, eq. 29. Undefined for γ <= 0.
+    Dziugaite et al., NeurIPS 2020, eq. 29. Undefined for γ <= 0, and for unmoved weights.
     """
     moved = [
         float((now.weight - then.weight).double().pow(2).sum())
@@ -30,6 +31,8 @@ def log_spec_orig_main(context: Context) -> float:
 def log_bound(context: Context, squares: list[float]) -> float:
     spectral = [s for _, s in both_norms(context)]
     ranks = sum(square / s**2 for square, s in zip(squares, spectral, strict=True))
+    if ranks == 0:
+        raise Undefined("the weights are those before training, so there is no distance")
     return (
         2 * sum(math.log(s) for s in spectral)
         - 2 * context.adversarial.log_margin

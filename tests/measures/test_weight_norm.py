@@ -241,6 +241,9 @@ def test_spectral_bounds(linear: Build, context: MakeContext) -> None:
     assert param_norm(measured) == pytest.approx(8 + 3)
     assert fro_over_spec(measured) == pytest.approx(8 + 1)
     assert params(measured) == 64 + 24 + 3
+    unmoved = context(model, y=y, initial_state=model.state_dict())
+    with pytest.raises(Undefined, match="the weights are those before training"):
+        log_spec_init_main(unmoved)
 
 
 def test_distance_from_initial_weights(context: MakeContext) -> None:
