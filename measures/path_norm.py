@@ -42,8 +42,8 @@ def log_path_norm(context: Context, *, power: int) -> float:
     overflow. The input normalisation is no part of the path; an average-pooling of n inputs is n
     weights of 1/n; a max-pooling, which passes any one of its inputs, is n weights of 1.
     """
-    network = context.folded.model
-    return PathSums(network, power).run_on_ones(context.images[:1])
+    ones = torch.ones((1, *context.image_shape), dtype=torch.float64, device=context.device)
+    return PathSums(context.folded.model, power).run_on(ones)
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class PathSums(fx.Interpreter):
         self.power = power
         self.varying = depending_on_image(network)
 
-    def run_on_ones(self, image: Tensor) -> float:
-        ones = torch.ones_like(image, dtype=torch.float64)
+    def run_on(self, ones: Tensor) -> float:
         total = self.run(Scaled(ones, 0.0))
         assert isinstance(total, Scaled)
         return math.log(float(total.values.sum())) + total.log_scale

@@ -187,6 +187,11 @@ class Context:
         return self.images.device
 
     @property
+    def image_shape(self) -> torch.Size:
+        """``(C, H, W)``, for measures that look at no image."""
+        return self.images.shape[1:]
+
+    @property
     def num_classes(self) -> int:
         return self.clean.logits.shape[1]
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from defenses.spec import Threat, require
 from measures.engine.context import Context, On
+from measures.engine.declared import Declared
 from measures.engine.identity import definition_of, merged_parameters
 from measures.engine.measure import Estimate, Measure, Result, Undefined
 
@@ -74,7 +75,7 @@ class Job:
 
     def run(self, name: str) -> Result:
         return run_measure(
-            self.chosen[name], self.context, self.parameters[name], self.definitions[name]
+            name, self.chosen[name], self.context, self.parameters[name], self.definitions[name]
         )
 
     def prepare_shared(self) -> None:
@@ -141,10 +142,13 @@ def gradients_wanted(chosen: Iterable[Measure]) -> frozenset[On]:
     return frozenset(which for which in get_args(On) if any(which in needs for needs in wanting))
 
 
-def run_one(measure: Measure, context: Context, parameters: Mapping[str, Any]) -> Estimate | str:
+def run_one(
+    name: str, measure: Measure, context: Context, parameters: Mapping[str, Any]
+) -> Estimate | str:
     """The estimate (``se`` NaN where there is none), or the reason why there is no value."""
+    seen = cast(Context, Declared(context, name, measure))
     try:
-        outcome = measure.function(context, **measure.variant, **parameters)
+        outcome = measure.function(seen, **measure.variant, **parameters)
     except Undefined as undefined:
         return str(undefined)
     except (torch.OutOfMemoryError, MemoryError):
@@ -159,7 +163,7 @@ def run_one(measure: Measure, context: Context, parameters: Mapping[str, Any]) -
 
 
 def run_measure(
-    measure: Measure, context: Context, parameters: Mapping[str, Any], definition: str
+    name: str, measure: Measure, context: Context, parameters: Mapping[str, Any], definition: str
 ) -> Result:
     """Run one measure and leave the context's model as it was, whatever the measure did."""
     before = versions(context.model)
@@ -169,7 +173,7 @@ def run_measure(
         torch.autocast(context.device.type, enabled=False),
         plain_attention(),
     ):
-        outcome = run_one(measure, context, parameters)
+        outcome = run_one(name, measure, context, parameters)
     if context.device.type == "cuda":
         torch.cuda.synchronize(context.device)
     seconds = time.perf_counter() - start
