@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -21,16 +21,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from defenses.architectures import build
-from defenses.architectures.layers import Normalise
+from defenses.architectures.layers import Normalisation, Normalise
 from defenses.datasets import Data, to_float
 from defenses.spec import require
+from sweep.convert import number
 
 State = dict[str, Tensor]
+GivenNormalisation = Normalisation | Literal["none"]
 
 # Where training code puts a state dict inside its checkpoint, in the order they are looked for.
 CONTAINERS = ("rmodel", "state_dict", "model_state_dict", "model", "net", "last")
 PREFIXES = ("module.", "model.", "rmodel.")  # left by DataParallel and by wrappers
 NOT_WEIGHTS = re.compile(r"(^|\.)(n_classes|num_batches_tracked)$|^sub_block1\.")
+NORMALISATIONS = (
+    "none, numbers as mean/std: 0.49,0.48,0.45/0.25,0.24,0.26, or, of `sweep measure`, dataset: "
+    "mean and std of the training images of dataset=..."
+)
 NORMALISATION = {"mean": "mean", "std": "std", "mu": "mean", "sigma": "std"}
 
 # Names of the same layers in the repositories that MAIR's and RobustBench's networks come from.
@@ -51,19 +57,21 @@ def load_model(
     source: str,
     *,
     architecture: str | None = None,
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    normalisation: GivenNormalisation | None = None,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
     """The model that ``source`` names, for images in [0, 1], in eval mode on ``device``.
 
     ``source`` is a factory ``package.module:function`` called without arguments, or a file of
     weights (.safetensors, or anything ``torch.save`` wrote). Weights need ``architecture``: one of
-    ``defenses.architectures`` or a factory of the network. ``normalisation`` (mean and std per
-    channel) is for weights that do not carry their own and were trained on normalised images.
-    ``ValueError`` in one line for what is missing, unreadable or does not fit.
+    ``defenses.architectures`` or a factory of the network. ``normalisation`` is what the network
+    was trained with: mean and std per channel, or ``"none"`` for images as they are; None: what the
+    weights carry or, of a factory, what its network does by itself. ``ValueError`` in one line for
+    what is missing, unreadable or does not fit, and for weights that carry no normalisation where
+    none is given.
     """
     if _is_factory(source):
-        return make(source).to(device).eval()
+        return _normalised(make(source), normalisation).to(device).eval()
     state = read_weights(Path(source))
     require(
         architecture is not None,
@@ -74,9 +82,36 @@ def load_model(
     if _is_factory(architecture):
         model = make(architecture)
         _fill(model, _unwrapped(state, model), source)
+        model = _normalised(model, normalisation)
     else:
         model = _own_network(architecture, state, normalisation, source)
     return model.to(device).eval()
+
+
+def read_normalisation(text: str) -> GivenNormalisation:
+    """``none``, or mean and std of each channel as ``0.49,0.48,0.45/0.25,0.24,0.26``.
+
+    ``ValueError`` with these forms for anything else.
+    """
+    if text == "none":
+        return "none"
+    mean, _, std = text.partition("/")
+    try:
+        parts = [tuple(number("normalisation", n) for n in part.split(",")) for part in (mean, std)]
+    except ValueError:
+        parts = [(), ()]
+    require(
+        len(parts[0]) == len(parts[1]) > 0 and all(s > 0 for s in parts[1]),
+        f"normalisation={text!r} is not valid; choose {NORMALISATIONS}",
+    )
+    return parts[0], parts[1]
+
+
+def _normalised(model: nn.Module, normalisation: GivenNormalisation | None) -> nn.Module:
+    """A factory's network behind the normalisation that is given."""
+    if normalisation is None or normalisation == "none":
+        return model
+    return nn.Sequential(Normalise(*normalisation), model)
 
 
 def require_fit(network: nn.Module, data: Data, name: str) -> None:
@@ -162,7 +197,7 @@ def _is_factory(text: str) -> bool:
 def _own_network(
     architecture: str,
     state: State,
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    normalisation: GivenNormalisation | None,
     source: str,
 ) -> nn.Module:
     """One of this project's networks, filled from any of the layouts that fit it."""
@@ -173,15 +208,20 @@ def _own_network(
         f"{source}: no layout known for architecture={architecture}; "
         "give a factory package.module:function that builds its network",
     )
+    require(
+        normalisation is not None or {"0.mean", "0.std"} <= state.keys(),
+        f"{source} does not say how the images were normalised that it was trained on; "
+        f"give --normalisation, {NORMALISATIONS}",
+    )
     model = build(
         architecture,
         num_classes=state["1.linear.weight"].shape[0],
         in_channels=state["1.conv1.weight"].shape[1],
-        normalisation=normalisation,
+        normalisation=None if normalisation == "none" else normalisation,
     )
     own = model.state_dict()
     for key in ("0.mean", "0.std"):
-        given = own[key] if normalisation is not None else state.get(key, own[key])
+        given = own[key] if normalisation is not None else state[key]
         state[key] = given.reshape(own[key].shape)
     _fill(model, state, source)
     return model

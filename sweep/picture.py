@@ -21,7 +21,7 @@ from defenses.attacks import apgd, fgsm, pgd, square
 from defenses.randomness import generator
 from defenses.spec import Norm, require, require_choice
 from sweep.convert import unknown
-from sweep.external import load_model, read_weights
+from sweep.external import GivenNormalisation, load_model, read_weights
 
 Method = Literal["pgd", "fgsm", "apgd", "square"]
 TARGETED: tuple[Method, ...] = ("pgd", "fgsm")
@@ -114,6 +114,7 @@ def checkpoint_classifier(
     source: str,
     *,
     architecture: str | None = None,
+    normalisation: GivenNormalisation | None = None,
     class_names: list[str] | None = None,
     image_size: int | None = None,
 ) -> Classifier:
@@ -121,7 +122,7 @@ def checkpoint_classifier(
 
     ``image_size``: the size that pictures are brought to. Classes without names are numbered.
     """
-    model = load_model(source, architecture=architecture)
+    model = load_model(source, architecture=architecture, normalisation=normalisation)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     require(bool(convolutions), f"{source}: a picture needs a model with convolutions")
     channels = convolutions[0].in_channels

@@ -11,6 +11,8 @@ from sweep.console import console, user_errors
 
 app = typer.Typer()
 
+_NORMALISATION = "of weights that carry none: none, or mean/std as 0.49,0.48,0.45/0.25,0.24,0.26"
+
 
 @app.command()
 def measure(
@@ -24,15 +26,21 @@ def measure(
     architecture: Annotated[
         str | None, typer.Option(help="of the checkpoint, e.g. resnet18 or wrn28_10")
     ] = None,
+    normalisation: Annotated[
+        str | None,
+        typer.Option(help=f"{_NORMALISATION}, or dataset: of the data set's training images"),
+    ] = None,
 ) -> None:
     """Evaluate and measure any model on a data set, like the models of a study."""
+    import torch
+
     from defenses import datasets
     from defenses.numerics import numerics
     from defenses.spec import DatasetSpec, Threat
     from sweep import compose, external, steps
     from sweep.console import show_values
     from sweep.convert import to_dataclass
-    from sweep.setting import Evaluation, select_measures
+    from sweep.setting import Evaluation, Runtime, select_measures
     from sweep.task import resolve_device
 
     with user_errors():
@@ -42,10 +50,19 @@ def measure(
         threat = to_dataclass(Threat, config["threat"], "threat")
         evaluation = to_dataclass(Evaluation, config["evaluation"], "evaluation")
         chosen = select_measures(config)
-        device = resolve_device(config["device"])
-        model = external.load_model(source, architecture=architecture, device=device)
+        runtime = to_dataclass(Runtime, {k: config[k] for k in ("device", "torch_threads")})
+        device = resolve_device(runtime.device)
+        torch.set_num_threads(runtime.torch_threads)  # as a study's tasks do: it changes last bits
+        given = None
+        if normalisation is not None and normalisation != "dataset":
+            given = external.read_normalisation(normalisation)
         cache = compose.results_dir(config) / "datasets"
         data = datasets.load(spec, extra_data=False, cache=cache, device=device)
+        if normalisation == "dataset":
+            given = data.normalisation
+        model = external.load_model(
+            source, architecture=architecture, normalisation=given, device=device
+        )
         external.require_fit(model, data, source)
         wanted = list(steps.metric_definitions(evaluation, threat))
         with numerics(device):
@@ -78,6 +95,7 @@ def attack(
     target: Annotated[str | None, typer.Option(help="the class to be seen instead")] = None,
     steps: Annotated[int, typer.Option(help="steps, or queries for square")] = 40,
     architecture: Annotated[str | None, typer.Option(help="of a checkpoint")] = None,
+    normalisation: Annotated[str | None, typer.Option(help=_NORMALISATION)] = None,
     image_size: Annotated[int | None, typer.Option(help="of a checkpoint's images")] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="an untrained torchvision model")
@@ -92,12 +110,16 @@ def attack(
     """Attack one picture: top-5 before and after, a figure, and the adversarial image."""
     from sweep import picture as pictures
     from sweep.convert import number
+    from sweep.external import read_normalisation
     from sweep.picture_figure import save
 
     with user_errors():
         if Path(model).suffix or ":" in model:
             classifier = pictures.checkpoint_classifier(
-                model, architecture=architecture, image_size=image_size
+                model,
+                architecture=architecture,
+                normalisation=None if normalisation is None else read_normalisation(normalisation),
+                image_size=image_size,
             )
         else:
             classifier = pictures.torchvision_classifier(

@@ -15,7 +15,7 @@ from torch import nn
 from defenses.architectures import build
 from defenses.datasets import load
 from defenses.spec import DatasetSpec
-from sweep.external import load_model, make, read_weights, require_fit
+from sweep.external import load_model, make, read_normalisation, read_weights, require_fit
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
@@ -103,8 +103,21 @@ def test_safetensors_and_given_normalisation(tmp_path):
     source = str(tmp_path / "weights.safetensors")
     loaded = load_model(source, architecture="resnet_small", normalisation=(MEAN, STD))
     assert torch.allclose(loaded(x), model(x), atol=1e-5)
-    without = load_model(source, architecture="resnet_small")
+    without = load_model(source, architecture="resnet_small", normalisation="none")
     assert not torch.allclose(without(x), model(x), atol=1e-3)
+    with pytest.raises(ValueError, match=r"normalised .*; give --normalisation, none, .*dataset"):
+        load_model(source, architecture="resnet_small")
+    with pytest.raises(ValueError, match="1 means and 1 stds for 3 channels"):
+        load_model(source, architecture="resnet_small", normalisation=((0.5,), (0.2,)))
+
+
+def test_normalisation_as_text():
+    assert read_normalisation("none") == "none"
+    assert read_normalisation("0.49,0.48,0.45/0.25,0.24,0.26") == (MEAN, STD)
+    assert read_normalisation("0.13/3e-1") == ((0.13,), (0.3,))
+    for text in ("imagenet", "0.5,0.5/0.2", "0.5/0", "0.5/-1", "0.5", "0.5/nan", "/"):
+        with pytest.raises(ValueError, match="is not valid; choose none, numbers as mean/std: 0"):
+            read_normalisation(text)
 
 
 class RunsCode:
@@ -193,11 +206,17 @@ def test_factories(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     model = load_model("their_models:tiny")
-    assert model(torch.rand(2, 3, 2, 2)).shape == (2, 3)
+    x = torch.rand(2, 3, 2, 2)
+    assert model(x).shape == (2, 3)
     wrapped = {f"module.{key}": value for key, value in model.state_dict().items()}
     torch.save({"net": wrapped}, tmp_path / "x.pt")
     filled = load_model(str(tmp_path / "x.pt"), architecture="their_models:tiny")
     assert torch.equal(filled[1].weight, model[1].weight)
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (MEAN, STD))
+    behind = load_model(
+        str(tmp_path / "x.pt"), architecture="their_models:tiny", normalisation=(MEAN, STD)
+    )
+    assert torch.allclose(behind(x), model((x - mean) / std))
     with pytest.raises(ValueError, match="returned a int"):
         make("their_models:number")
     with pytest.raises(ValueError, match=r"their_models:needs: TypeError: needs\(\) missing 1"):

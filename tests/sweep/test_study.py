@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 from scipy.stats import kendalltau
 
+from defenses.architectures import build
 from sweep.analysis import correlate, usable
 from sweep.store import Store
 from tests.sweep.conftest import SMALL, Launch, command, environment
@@ -257,6 +259,35 @@ def test_measuring_a_model_of_other_images_is_one_line(tmp_path: Path, sweep: La
     assert done.stderr.strip() == (
         "error: theirs:colour takes images of 3 channels; those of digits have 1"
     )
+
+
+def test_measuring_weights_that_carry_no_normalisation(tmp_path: Path, sweep: Launch) -> None:
+    model = build("resnet_small", num_classes=10, in_channels=1, image_size=8)
+    save_file(model[1].state_dict(), tmp_path / "raw.safetensors")
+    command = ("measure", str(tmp_path / "raw.safetensors"), "--architecture", "resnet_small")
+    refused = sweep(*command, *SMALL, f"results_dir={tmp_path}")
+    assert refused.returncode == 2
+    assert "give --normalisation, none, numbers as mean/std" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+    shown = set()
+    for given in ("none", "dataset", "0.3/0.4"):
+        done = sweep(*command, "--normalisation", given, *SMALL, f"results_dir={tmp_path}")
+        assert done.returncode == 0, done.stderr
+        shown.add(done.stdout)
+    assert len(shown) == 3
+
+
+def test_measuring_uses_the_threads_of_a_study(tmp_path: Path, sweep: Launch) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "import torch\n"
+        "from defenses.architectures import build\n"
+        "def counted():\n"
+        "    open('threads', 'a').write(f'{torch.get_num_threads()} ')\n"
+        "    return build('resnet_small', num_classes=10, in_channels=1, image_size=8)\n"
+    )
+    for threads in ("torch_threads=1", "torch_threads=3"):
+        sweep("measure", "theirs:counted", *SMALL, threads, f"results_dir={tmp_path}", cwd=tmp_path)
+    assert (tmp_path / "threads").read_text() == "1 3 "
 
 
 def test_a_corrupt_image_is_named(tmp_path: Path, launch: Launch) -> None:
