@@ -83,7 +83,11 @@ def run_here(
         if end["outcome"] == "died":
             task.record_death(jobs[end["task"]], store, end["reason"])
     bad = [e for e in ends if e["outcome"] not in ("done", "running")]
-    console.print(f"{len(ends) - len(bad)} trainings done in {time.monotonic() - started:.0f} s")
+    elsewhere = sum(end["outcome"] == "running" for end in ends)
+    done = len(ends) - len(bad) - elsewhere
+    console.print(f"{done} trainings done in {time.monotonic() - started:.0f} s")
+    if elsewhere:
+        console.print(f"{elsewhere} left alone: somebody else is working on them")
     if bad:
         show_failures(bad, jobs, store)
     if pool.stopped:

@@ -66,11 +66,15 @@ class Attacked:
             text.append(f"{title}:")
             text += [f"  {name:<{width}} {probability:7.2%}" for name, probability in ranking]
         seen = self.after[0][0]
-        fooled = seen == self.target if self.target is not None else seen != self.label
-        verb = "fooled" if fooled else "not fooled"
+        verb = "fooled" if self._fooled(seen) else "not fooled"
+        if self._fooled(self.before[0][0]):
+            verb = "wrong before any attack"
         aim = f", aimed at {self.target}" if self.target is not None else ""
         text.append(f"{verb}: {self.label} is seen as {seen} ({self.attack}{aim})")
         return text
+
+    def _fooled(self, seen: str) -> bool:
+        return seen == self.target if self.target is not None else seen != self.label
 
     @property
     def attack(self) -> str:
@@ -174,6 +178,7 @@ def attack_picture(
     """
     require_choice("method", method, get_args(Method))
     require(steps >= 1, f"steps={steps} must be at least 1")
+    require(norm != "linf" or eps <= 1, f"eps={eps:g} must be at most 1: did you mean {eps:g}/255?")
     require(
         target is None or method in TARGETED,
         f"method={method} has no target; choose one of: {', '.join(TARGETED)}",

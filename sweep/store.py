@@ -169,8 +169,13 @@ def read_manifest(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(line)
             except ValueError:
+                if next(lines, None) is None:
+                    remedy = "remove that line"
+                else:  # jobs in a queue know their tasks by the numbers of lines
+                    neighbour = number - 1 or 2
+                    remedy = f"put a copy of line {neighbour} in its place (jobs count lines)"
                 raise ValueError(
-                    f"{path}, line {number} is cut short or damaged; remove that line and run "
+                    f"{path}, line {number} is cut short or damaged; {remedy} and run "
                     "the same command again to have the task written anew"
                 ) from None
 

@@ -117,12 +117,12 @@ def build(
     with torch.device("meta"):  # no memory, and no draws from the global generator
         network = chosen.make(num_classes, in_channels)
     network.to_empty(device="cpu")
-    tensors = {k: t for k, t in _tensors(network) if t.is_floating_point()}
-    with torch.no_grad():
+    tensors = dict(_tensors(network))
+    with torch.no_grad():  # nothing is left to what happened to be in memory
         for tensor in tensors.values():
-            tensor.fill_(torch.nan)  # not what happened to be in memory
+            tensor.fill_(torch.nan if tensor.is_floating_point() else 0)
     chosen.start(network, generator or named_generator(name, "initial weights"))
-    if unstarted := [k for k, t in tensors.items() if not bool(t.isfinite().all())]:
+    if unstarted := [k for k, t in tensors.items() if bool(t.isnan().any())]:
         raise ValueError(
             f"architecture={name}: its start function gives no value to {', '.join(unstarted)}"
         )

@@ -149,14 +149,14 @@ def run_one(
     seen = cast(Context, Declared(context, name, measure))
     try:
         outcome = measure.function(seen, **measure.variant, **parameters)
+        if not isinstance(outcome, Estimate):
+            outcome = Estimate(float(outcome), math.nan)
     except Undefined as undefined:
         return str(undefined)
     except (torch.OutOfMemoryError, MemoryError):
         raise  # says something of the machine, not of the model: it must not become the result
     except Exception as error:  # noqa: BLE001  a measure that raises fails alone
         return f"{type(error).__name__}: {error}".partition("\n")[0]
-    if not isinstance(outcome, Estimate):
-        outcome = Estimate(float(outcome), math.nan)
     if not math.isfinite(outcome.value):
         return f"the value is {outcome.value}"
     return outcome

@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -166,6 +167,21 @@ def test_a_measure_that_raises_fails_alone(model: nn.Module, data: tuple[Tensor,
     same(clean, results, 1e-6)
     (failed,) = measure(model, *data, names=["vandal"]).values()
     assert failed.reason == "RuntimeError: the vandal raised"
+
+
+@pytest.mark.parametrize("value", ["three", torch.zeros(3), None])
+def test_a_measure_that_returns_no_number_fails_alone(
+    model: nn.Module, data: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    def odd(context: Context) -> Any:
+        return value
+
+    ill = Measure(function=odd, family="control", needs=frozenset({"clean"}), expected_sign=None)
+    monkeypatch.setitem(measures.MEASURES, "odd", ill)
+    results = measure(model, *data, names=["odd", "params"])
+    assert results["odd"].reason is not None
+    assert math.isnan(results["odd"].value)
+    assert results["params"].value > 0
 
 
 def test_a_quiet_change_of_the_model_is_undone(

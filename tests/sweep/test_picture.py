@@ -76,6 +76,17 @@ def test_towards_a_target(picture, classifier):
     assert result.lines()[-1].startswith(f"fooled: {seen} is seen as {target} (PGD, L∞ ε = 0.3")
 
 
+def test_what_is_wrong_from_the_start_is_no_success(picture, classifier):
+    x = read_picture(picture, classifier)
+    (seen, _), (other, _), *_ = attack_picture(x, classifier, eps=0.01, steps=1).before
+    options = {"eps": 0.0, "steps": 1}
+    for wrong in ({"label": other}, {"target": seen}):
+        text = attack_picture(x, classifier, **options, **wrong).lines()[-1]
+        assert text.startswith("wrong before any attack: ")
+    with pytest.raises(ValueError, match="did you mean 2/255"):
+        attack_picture(x, classifier, eps=2.0, steps=1)
+
+
 def test_files(picture, classifier, tmp_path):
     x = read_picture(picture, classifier)
     result = attack_picture(x, classifier, eps=16 / 255, steps=10)

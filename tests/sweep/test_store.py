@@ -105,9 +105,13 @@ def test_a_manifest_line_cut_short_is_named_and_does_not_swallow_the_next(tmp_pa
     with open(path, "a") as file:
         file.write('{"a": ')  # a crash in the middle of a line
     files.append_lines(path, ['{"a": 3}'])
-    with pytest.raises(ValueError, match=r"line 2 is cut short"):
+    with pytest.raises(ValueError, match=r"line 2 is cut short .* a copy of line 1 in its place"):
         list(read_manifest(path))
-    assert path.read_text().splitlines()[2] == '{"a": 3}'
+    lines = path.read_text().splitlines()
+    assert lines[2] == '{"a": 3}', "whose number jobs in a queue know"
+    path.write_text("\n".join(lines[:2]))
+    with pytest.raises(ValueError, match=r"line 2 is cut short .* remove that line"):
+        list(read_manifest(path))
 
 
 def test_an_unwritable_results_folder_is_refused(tmp_path: Path) -> None:
