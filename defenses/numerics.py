@@ -25,19 +25,22 @@ def numerics(
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
     matmul = torch.backends.cuda.matmul
-    cudnn: Any = torch.backends.cudnn  # its `conv` and the memory flag are unknown to type checkers
-    conv = cudnn.conv
+    cudnn: Any = torch.backends.cudnn  # its parts and the memory flag are unknown to type checkers
+    conv, rnn = cudnn.conv, cudnn.rnn
     memory: Any = torch.utils.deterministic
     before = (
         torch.get_float32_matmul_precision(),
         matmul.fp32_precision,
         conv.fp32_precision,
+        rnn.fp32_precision,
         cudnn.benchmark,
         torch.are_deterministic_algorithms_enabled(),
         memory.fill_uninitialized_memory,
     )
-    # the older function: it sets the newer flag too, and compilers still read the older one
+    # the older flags: they set the newer ones too, and other code still reads the older ones, which
+    # raise an error where the two contradict each other
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    cudnn.allow_tf32 = tf32
     conv.fp32_precision = "tf32" if tf32 else "ieee"
     cudnn.benchmark = not deterministic
     torch.use_deterministic_algorithms(deterministic)
@@ -46,7 +49,8 @@ def numerics(
         yield
     finally:
         torch.set_float32_matmul_precision(before[0])
-        matmul.fp32_precision, conv.fp32_precision = before[1:3]
-        cudnn.benchmark = before[3]
-        torch.use_deterministic_algorithms(before[4])
-        memory.fill_uninitialized_memory = before[5]
+        cudnn.allow_tf32 = before[2] == "tf32"
+        matmul.fp32_precision, conv.fp32_precision, rnn.fp32_precision = before[1:4]
+        cudnn.benchmark = before[4]
+        torch.use_deterministic_algorithms(before[5])
+        memory.fill_uninitialized_memory = before[6]

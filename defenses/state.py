@@ -58,6 +58,9 @@ class State:
         )
         scaler = torch.amp.GradScaler(device.type) if recipe.precision == "fp16" else None
         if recipe.compile:
+            # all compiled networks of a process share one short list of variants, beyond which
+            # nothing is compiled: those of earlier trainings must not fill it
+            torch.compiler.reset()
             model.compile(mode="reduce-overhead" if recipe.cuda_graphs else None)
         return cls(model, averaged, optimizer, scaler, recipe.ema_decay or 0.0)
 

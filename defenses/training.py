@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,11 @@ def train(
         device.type == "cuda" or not recipe.cuda_graphs,
         f"training.cuda_graphs=true needs an NVIDIA GPU, and the device is {device}",
     )
+    require(
+        method.compilable or not recipe.compile,
+        f"training.compile=true: method {spec.method} differentiates gradients, which compiled "
+        "networks cannot",
+    )
     data = data.to(device)
     steps = steps_per_epoch(spec, len(data.train))
     judged_on = selection_split(recipe.selection, data)
@@ -148,7 +154,10 @@ def take_step(
     training_id: str,
     steps: int,
 ) -> None:
-    """One optimisation step; ``state.step`` then counts one more. No synchronisation with a GPU."""
+    """One optimisation step; ``state.step`` then counts one more.
+
+    Nothing waits for a GPU, but in fp16 for whether a gradient overflowed.
+    """
     recipe = spec.recipe
     x, y = plan.batch(state.step)
     if recipe.channels_last:
@@ -218,7 +227,9 @@ def finish_epoch(
     """Check that the epoch was sound, judge it on held-out images, add its line to the history."""
     state.check_finite()
     training_seconds = state.epoch_clock()
-    scores = judge(state.evaluated, judged_on, spec, robust=method.needs_inner_maximisation)
+    eager = torch.compiler.set_stance("force_eager") if spec.recipe.compile else nullcontext()
+    with eager:  # batches of other sizes, in fp32: compiling for them takes longer than they do
+        scores = judge(state.evaluated, judged_on, spec, robust=method.needs_inner_maximisation)
     state.remember_if_best(scores, spec.recipe.selection.first_epoch)
     seconds = state.epoch_clock()
     state.seconds += seconds

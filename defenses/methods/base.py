@@ -84,6 +84,7 @@ class Method(ABC):
 
     ``needs_inner_maximisation``: False if no images are attacked while training.
     ``attack_mode``: the model's mode while it is attacked, as in the authors' code.
+    ``compilable``: False if gradients are differentiated, which compiled networks cannot.
     ``definition`` enters the ids of trainings: raise it when a correction changes results.
     ``loss_passes``, ``craft_passes``: for estimates, what ``objective`` with its backward pass
     costs, and ``craft`` besides the attack's steps, in forward passes of the network; a backward
@@ -92,6 +93,7 @@ class Method(ABC):
 
     needs_inner_maximisation: ClassVar[bool] = True
     attack_mode: ClassVar[Mode] = "eval"
+    compilable: ClassVar[bool] = True
     definition: ClassVar[int] = 1
     loss_passes: ClassVar[float] = 3
     craft_passes: ClassVar[float] = 0

@@ -29,6 +29,7 @@ class GradAlign(Method):
     """
 
     attack_mode: ClassVar[Mode] = "train"
+    compilable: ClassVar[bool] = False
     loss_passes: ClassVar[float] = 15  # two gradients to images, differentiated
 
     weight: float = 0.2

@@ -22,7 +22,6 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
-import torchattacks
 from scipy.stats import binom
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -150,6 +149,8 @@ class Bench:
         return State.new(self.model(), recipe, self.device), make_method("at", {}), attack, x
 
     def torchattacks_pgd(self) -> Work:
+        import torchattacks  # only here: not every machine with a GPU has it
+
         attack = torchattacks.PGD(self.model().eval(), eps=EPS, alpha=STEP_SIZE, steps=STEPS)
         return lambda: attack(self.x, self.y)
 

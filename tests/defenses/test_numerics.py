@@ -18,6 +18,7 @@ def flags() -> tuple[Any, ...]:
         matmul.allow_tf32,  # raises where the older and the newer flag contradict each other
         torch.get_float32_matmul_precision(),
         cudnn.conv.fp32_precision,
+        cudnn.allow_tf32,  # so does this one
         cudnn.benchmark,
         torch.are_deterministic_algorithms_enabled(),
     )
@@ -26,11 +27,12 @@ def flags() -> tuple[Any, ...]:
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_flags_are_set_and_put_back(deterministic: bool) -> None:
     before = flags()
+    expected = ("tf32", True, "high", "tf32", True, not deterministic, deterministic)
     with numerics("cuda", tf32=True, deterministic=deterministic):
-        assert flags() == ("tf32", True, "high", "tf32", not deterministic, deterministic)
+        assert flags() == expected
         with numerics("cuda"):
-            assert flags() == ("ieee", False, "highest", "ieee", False, True)
-        assert flags() == ("tf32", True, "high", "tf32", not deterministic, deterministic)
+            assert flags() == ("ieee", False, "highest", "ieee", False, False, True)
+        assert flags() == expected
     assert flags() == before
 
 

@@ -252,6 +252,7 @@ def test_a_finished_training_is_not_repeated(
         ({"method_parameters": {"beta": 1}}, "has no hyperparameter 'beta'"),
         ({"selection": Selection(size=1000)}, "digits has 150 such images"),
         ({"compile": True, "cuda_graphs": True}, "needs an NVIDIA GPU, and the device is cpu"),
+        ({"method": "grad_align", "compile": True}, "grad_align differentiates gradients"),
     ],
 )
 def test_impossible_specifications_are_named(
