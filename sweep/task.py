@@ -6,6 +6,7 @@ requeue, by a second submission, or by hand.
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import time
@@ -79,6 +80,8 @@ def run(
             return _record_failure(job, store, held, "oom", error)
         except Exception as error:  # noqa: BLE001 - a task's crash is recorded, whatever it is
             return _record_failure(job, store, held, "failed", error)
+        finally:
+            _give_back_memory()
 
 
 def _run(
@@ -345,6 +348,13 @@ def resolve_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
+
+
+def _give_back_memory() -> None:
+    """What this process keeps of the GPU's memory for later: others (``pack``) may need it now."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 @lru_cache(maxsize=2)

@@ -13,6 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from defenses.attacks import pgd
 from defenses.batches import plan_epoch
@@ -184,6 +186,18 @@ def test_reduced_precision_trains(
     assert reduced.history[2]["loss"] == pytest.approx(exact.history[2]["loss"], rel=0.1)
     stored = load_file(tmp_path / precision / "last.safetensors")
     assert stored["1.conv1.weight"].dtype == torch.float32
+
+
+def test_a_training_compiles_its_attack_and_its_step(
+    make_spec: MakeSpec, few: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once each: whatever this process compiled before, and whatever the epochs are judged on."""
+    counter, compile_ = CompileCounter(), nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compile_(self, backend=counter))
+    for epochs in (1, 2):
+        counter.clear()
+        run(make_spec("at", compile=True, epochs=epochs), few, tmp_path / str(epochs))
+        assert counter.frame_count == 2
 
 
 def test_divergence_is_caught_within_its_epoch(
