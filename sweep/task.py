@@ -290,13 +290,14 @@ def _record_failure(
         "traceback": "".join(traceback.format_exception(error)),
         "attempt": held.number,
         "time": time.time(),
-        "asked": definitions.reader()(job),
     } | provenance.place()
     rows = []
     try:
-        files.write_json(folder / "error.json", report, before_commit=held.check)
         state = store.read_state(job.training_id)
         trained = state.get("status") == "done"
+        if trained:  # what failed is a value that some studies want of models that are done
+            report["asked"] = definitions.reader()(job)
+        files.write_json(folder / "error.json", report, before_commit=held.check)
         if not trained:
             state = {"status": outcome, "reason": reason, "attempt": held.number}
             files.write_json(folder / "state.json", state, before_commit=held.check)
