@@ -28,11 +28,16 @@ def choose(store: Store, study: str, conditions: Sequence[str]) -> dict[int, Job
     wanted = [_parse(condition) for condition in conditions]
     status = progress(jobs.values(), store).status if wanted else {}
     asked = definitions.reader()
+
+    def reason(job: Job) -> str:
+        found = failure(store, job, asked(job))
+        return "" if found is None else found[1]
+
     _check(wanted, jobs)
     return {
         line: job
         for line, job in jobs.items()
-        if all(_meets(store, job, name, values, status, asked) for name, values in wanted)
+        if all(_meets(job, name, values, status, reason) for name, values in wanted)
     }
 
 
@@ -69,12 +74,11 @@ def _check(wanted: Sequence[tuple[str, list[str]]], jobs: Mapping[int, Job]) -> 
 
 
 def _meets(
-    store: Store,
     job: Job,
     name: str,
     values: Sequence[str],
     status: Mapping[str, str],
-    asked: Callable[[Job], definitions.Wanted],
+    reason: Callable[[Job], str],
 ) -> bool:
     models = [job.model_id(c) for c in job.checkpoints]
     if name == "status":
@@ -82,6 +86,5 @@ def _meets(
     if name == "training":
         return any(job.training_id.startswith(value) for value in values)
     if name == "reason":
-        found = failure(store, job, asked(job))
-        return found is not None and values[0] in found[1]
+        return values[0] in reason(job)
     return any(level in values for level in _levels(job, name))

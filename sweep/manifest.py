@@ -21,7 +21,7 @@ from sweep import files
 from sweep.convert import to_plain
 from sweep.digest import digest
 from sweep.setting import Job
-from sweep.store import Store, read_manifest
+from sweep.store import Store, read_manifest, with_earlier_models
 
 _COPIES = "measures"  # folder in the study's, of the user's own files
 
@@ -114,8 +114,11 @@ def _from_line(line: Mapping[str, Any], study: Path) -> Job:
 
 
 def lines(store: Store, study: str) -> Iterator[Job]:
-    """The task of each line, in order. Raises ``ValueError`` as ``store.manifest`` does."""
-    for line in store.manifest(study):
+    """The task of each line, in order, as ``job`` gives it.
+
+    Raises ``ValueError`` as ``store.manifest`` does.
+    """
+    for line in with_earlier_models(store.manifest(study)):
         yield _from_line(line, store.study(study))
 
 
@@ -125,33 +128,17 @@ def jobs(store: Store, study: str) -> dict[int, Job]:
 
 
 def latest(lines: Iterable[Job]) -> dict[int, Job]:
-    """The trainings that a manifest's lines ask for, by the number of the last line of each.
-
-    That line says what is wanted of the training's models; which models there are is what all
-    its lines say together, so that running a part of a study again does not shrink it.
-    """
-    found: dict[str, tuple[int, Job]] = {}
-    for number, job in enumerate(lines):
-        if job.training_id in found:
-            before = found[job.training_id][1]
-            checkpoints = sorted({*before.checkpoints, *job.checkpoints}, reverse=True)
-            axes: dict[str, dict[str, Any]] = {
-                c: {**before.axes.get(c, {}), **job.axes.get(c, {})} for c in checkpoints
-            }
-            job = replace(job, checkpoints=tuple(checkpoints), axes=axes)
-        found[job.training_id] = (number, job)
-    return dict(found.values())
+    """Of all ``lines`` of a manifest, the last one of each training, by its number."""
+    return dict({job.training_id: (number, job) for number, job in enumerate(lines)}.values())
 
 
 def job(path: Path, number: int) -> Job:
     """The task of one line, with the models that earlier lines of its training ask for.
 
-    These count as the study's, as in ``latest``. Raises ``ValueError`` if there is no such line.
+    Raises ``ValueError`` if there is no such line.
     """
-    upto = list(itertools.islice(read_manifest(path), number + 1))
-    if len(upto) <= number:
+    upto = with_earlier_models(read_manifest(path))
+    line = next(itertools.islice(upto, number, None), None)
+    if line is None:
         raise ValueError(f"{path} has no line {number + 1}")
-    training = upto[number]["training_id"]
-    same = (line for line in upto if line["training_id"] == training)
-    (found,) = latest(_from_line(line, path.parent) for line in same).values()
-    return found
+    return _from_line(line, path.parent)

@@ -9,7 +9,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -178,6 +178,22 @@ def read_manifest(path: Path) -> Iterator[dict[str, Any]]:
                     f"{path}, line {number} is cut short or damaged; {remedy} and run "
                     "the same command again to have the task written anew"
                 ) from None
+
+
+def with_earlier_models(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Lines of a manifest, each with the models that earlier lines of its training ask for.
+
+    A line says what is wanted of a training's models; which models there are is what all lines say
+    together, so that running a part of a study again does not shrink it.
+    """
+    known: dict[str, dict[str, dict[str, Any]]] = {}  # training -> checkpoint -> axes, so far
+    for line in lines:
+        models = known.setdefault(line["training_id"], {})
+        for checkpoint in line["checkpoints"]:
+            models[checkpoint] = models.get(checkpoint, {}) | line["axes"].get(checkpoint, {})
+        # always last before best, as in a plan
+        models_in_order = {c: models[c] for c in sorted(models, reverse=True)}
+        yield line | {"checkpoints": list(models_in_order), "axes": models_in_order}
 
 
 def row_digest(row: Mapping[str, Any]) -> str:

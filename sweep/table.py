@@ -42,10 +42,7 @@ def collect(store: Store, study: str) -> pd.DataFrame:
     asked = Asked(lines)
     unclear = asked.unclear((job, row) for job, _, row in models if row is not None)
     shown = [(job, c, row and asked.row(job, row, unclear)) for job, c, row in models]
-    records = [_record(job, c, row, status[job.model_id(c)]) for job, c, row in shown]
-    for record, (job, _, row) in zip(records, shown, strict=True):
-        if row is not None and row["status"] == "done" and record["status"] in ("failed", "oom"):
-            record["reason"] = store.read_error(job.training_id)["reason"]  # of later work on it
+    records = [_record(store, job, c, row, status[job.model_id(c)]) for job, c, row in shown]
     table = _typed(pd.DataFrame.from_records(records))
     described = asked.describe()
     table.attrs["parameters"] = {c: described[c] for c in table.columns if c in described}
@@ -75,14 +72,18 @@ def correctness(store: Store, study: str) -> Callable[[str], Mapping[str, NDArra
     return lambda model: store.read_correct(model, asked.wanted(jobs[model])["metrics"])
 
 
-def _record(job: Job, checkpoint: Any, row: Row | None, status: str) -> dict[str, Any]:
+def _record(
+    store: Store, job: Job, checkpoint: Any, row: Row | None, status: str
+) -> dict[str, Any]:
     row = row or {}
+    failed_later = row.get("status") == "done" and status in ("failed", "oom")
+    cause = store.read_error(job.training_id) if failed_later else row
     record: dict[str, Any] = {
         "model_id": job.model_id(checkpoint),
         "training_id": job.training_id,
         "row_digest": row.get("row_digest"),
         "status": status,
-        "reason": row.get("reason"),
+        "reason": cause.get("reason"),
         "num_classes": row.get("num_classes"),
         **(row.get("axes") or model_axes(job.spec, checkpoint)),
     }

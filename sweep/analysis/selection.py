@@ -36,14 +36,15 @@ class Selection:
         One row per level of every axis with several, null included: the usable models there, how
         many of them mask, and which share that is. Empty if none masks.
         """
-        rows = [
-            (axis, level_name(level), int(here.sum()), int((here & masks).sum()))
-            for table, masks in [(self.with_masking, _flagged(self.with_masking))]
-            for axis in axis_names(table)
-            if len(self.masking) and table[axis].nunique(dropna=False) >= 2
-            for level in sorted(table[axis].unique(), key=level_order)
-            for here in [(table[axis].map(level_name) == level_name(level)).to_numpy(dtype=bool)]
-        ]
+        rows = []
+        table = self.with_masking
+        masks = _flagged(table)
+        for axis in axis_names(table) if masks.any() else []:
+            levels = sorted(table[axis].unique(), key=level_order)
+            names = table[axis].map(level_name).to_numpy()
+            for level in levels if len(levels) >= 2 else []:
+                here = names == level_name(level)
+                rows.append((axis, level_name(level), int(here.sum()), int((here & masks).sum())))
         frame = pd.DataFrame(rows, columns=["axis", "level", "models", "masking"])
         return frame.assign(share=frame["masking"] / frame["models"])
 

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from sweep.pool import Event, Pool
 from sweep.slurm import client
 from sweep.slurm.infrastructure import Fault, Strikes, accelerator_problem, classify
 from sweep.slurm.records import Submission
-from sweep.store import FINAL, Store, read_manifest
+from sweep.store import FINAL, Store, read_manifest, with_earlier_models
 
 MAX_STRIKES = 10  # requeues of one job after infrastructure failures; each waits longer
 MAX_WITHOUT_PROGRESS = 3  # requeues in a row that saved nothing
@@ -105,12 +105,8 @@ class RunLines:
         """The lines of the manifest as plain data: typed jobs, and torch, are for the workers."""
         wanted = set(lines)
         path = self.study / "manifest.jsonl"
-        found: dict[int, Task] = {}
-        models: defaultdict[str, set[str]] = defaultdict(set)  # as in ``manifest.job``
-        for n, task in enumerate(read_manifest(path)):
-            models[task["training_id"]].update(task["checkpoints"])
-            if n in wanted:
-                found[n] = task | {"checkpoints": sorted(models[task["training_id"]])}
+        tasks = with_earlier_models(read_manifest(path))  # as in ``manifest.job``
+        found = {n: task for n, task in enumerate(tasks) if n in wanted}
         if missing := wanted - found.keys():
             raise ValueError(f"{path} has no lines {sorted(missing)}")
         return found

@@ -90,9 +90,7 @@ def test_a_silent_owner_elsewhere_is_replaced_and_then_fenced(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("torn", ["", '{"owner": {"host'])
-def test_a_torn_attempt_is_judged_by_its_age(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
-) -> None:
+def test_a_torn_attempt_is_judged_by_its_age(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "attempts" / "000001.json"
     path.parent.mkdir()
     path.write_text(torn)

@@ -8,22 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sweep import manifest, steps, task, tend
-from sweep.choose import choose
+from sweep import manifest, steps
 from sweep.cli.options import tracking_of
-from sweep.plan import Plan, plan
-from sweep.status import study_status
+from sweep.plan import plan
 from sweep.store import Store, read_manifest
-
-SMALL = (
-    "architecture=wrn10_1",
-    "method=standard",
-    "training.epochs=1",
-    "dataset.train_size=64",
-    "evaluation.masking_images=0",
-    "tracking=none",
-    "device=cpu",
-)
 
 
 def test_lines_and_numbers(tmp_path: Path) -> None:
@@ -124,23 +112,3 @@ def test_two_files_may_not_define_the_same_measure(tmp_path: Path) -> None:
     both = f"measures=[{tmp_path}/a.py:mine,{tmp_path}/b.py:mine]"
     with pytest.raises(ValueError, match=r"b\.py:mine: another file defines a mine too"):
         plan([f"results_dir={tmp_path}", "study.name=s", both])
-
-
-def test_a_retry_does_every_model_that_the_study_has_of_a_training(tmp_path: Path) -> None:
-    """Whichever line asked for it: it was by all lines together that the training was chosen."""
-
-    def asked(*overrides: str) -> Plan:
-        planned = plan([*SMALL, *overrides, "study.name=s", f"results_dir={tmp_path}"])
-        manifest.append(planned.store, "s", planned.jobs)
-        return planned
-
-    asked("early_stopping=false", "measures=[]")
-    later = asked("early_stopping=true", "measures=[path_norm]")
-    store = later.store
-    assert task.run(later.jobs[0], store).outcome == "done"
-    assert study_status(store, "s").counts == {"done": 1, "missing": 1}
-    assert tend.retry(store, "s", choose(store, "s", ["status=missing"])) == 0
-    assert study_status(store, "s").counts == {"done": 2}
-    row = store.read_row(later.jobs[0].model_id("last"))
-    assert row is not None
-    assert set(row["measures"]) == {"path_norm"}, "what the last line says holds"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep import manifest, table, task
+from sweep import manifest, table, task, tend
 from sweep.choose import choose
 from sweep.failures import group_failures
 from sweep.plan import Plan, plan, progress
+from sweep.status import study_status
 from sweep.todo import select
 
 SMALL = (
@@ -22,6 +23,12 @@ SMALL = (
     "tracking=none",
     "device=cpu",
 )
+
+
+def asked(root: Path, *overrides: str) -> Plan:
+    planned = plan([*SMALL, *overrides, f"results_dir={root}"])
+    manifest.append(planned.store, planned.study, planned.jobs)
+    return planned
 
 
 @pytest.mark.parametrize("names", ["path_norm,x_grad_norm,params", "path_norm"])
@@ -57,16 +64,13 @@ def test_a_failure_after_training_is_seen_by_those_who_asked_for_it(tmp_path: Pa
         "import torch\n\n\ndef hungry(context):\n    raise torch.OutOfMemoryError('3.2 GB')\n"
     )
 
-    def asked(study: str, names: str) -> Plan:
-        planned = plan([*SMALL, f"measures=[{names}]", f"study.name={study}", here])
-        manifest.append(planned.store, study, planned.jobs)
-        return planned
+    def wanting(study: str, names: str) -> Plan:
+        return asked(tmp_path / "results", f"study.name={study}", f"measures=[{names}]")
 
-    here = f"results_dir={tmp_path / 'results'}"
-    first = asked("first", "params")
+    first = wanting("first", "params")
     store, model = first.store, first.jobs[0].model_id("last")
     assert task.run(first.jobs[0], store).outcome == "done"
-    second = asked("second", f"params,{greedy}:hungry")
+    second = wanting("second", f"params,{greedy}:hungry")
     assert progress(second.jobs, store).status == {model: "missing"}, "not tried yet"
     assert task.run(second.jobs[0], store).outcome == "oom"
 
@@ -83,7 +87,7 @@ def test_a_failure_after_training_is_seen_by_those_who_asked_for_it(tmp_path: Pa
 
     assert progress(first.jobs, store).status == {model: "done"}
     assert group_failures(store, "first") == []
-    third = asked("third", "params,path_norm")
+    third = wanting("third", "params,path_norm")
     assert progress(third.jobs, store).status == {model: "missing"}
     assert task.run(third.jobs[0], store).outcome == "done"
     assert progress(second.jobs, store).status == {model: "oom"}
@@ -110,3 +114,18 @@ def test_what_the_accuracies_cost_is_kept_when_others_are_added(
     assert after["costs"] == row["costs"]
     (again,) = task.run(plan([*few, "evaluation.steps=2"]).jobs[0], first.store).rows
     assert again["costs"]["evaluate_seconds"] != 1234.5
+
+
+def test_a_retry_does_every_model_that_the_study_has_of_a_training(tmp_path: Path) -> None:
+    """Whichever line asked for it: it was by all lines together that the training was chosen."""
+    s = ("study.name=s", "evaluation.masking_images=0")
+    asked(tmp_path, *s, "early_stopping=false", "measures=[]")
+    later = asked(tmp_path, *s, "early_stopping=true", "measures=[path_norm]")
+    store = later.store
+    assert task.run(later.jobs[0], store).outcome == "done"
+    assert study_status(store, "s").counts == {"done": 1, "missing": 1}
+    assert tend.retry(store, "s", choose(store, "s", ["status=missing"])) == 0
+    assert study_status(store, "s").counts == {"done": 2}
+    row = store.read_row(later.jobs[0].model_id("last"))
+    assert row is not None
+    assert set(row["measures"]) == {"path_norm"}, "what the last line says holds"
